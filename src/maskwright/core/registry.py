@@ -1,0 +1,122 @@
+"""A shelf's table: names -> "module:function" strings, so that names are listed and checked without importing anything heavy.
+
+The signature is the schema: an entry is a function, its typed keyword-only parameters are its options, its docstring is
+their help (`name: text` lines). Third parties add entries through entry points named `maskwright.<kind>s`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
+
+from maskwright.core.errors import RecipeError, SetupError
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter of an entry: its name, type, default (`Option.required` when it has none) and help."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+    required = inspect.Parameter.empty
+
+
+class Registry(Mapping[str, Callable[..., Any]]):
+    """A named table of entries; indexing imports the entry. `kind` is the singular noun used in messages."""
+
+    def __init__(self, kind: str, entries: Mapping[str, str]):
+        self.kind = kind
+        self._own = dict(entries)
+
+    @cached_property
+    def _targets(self) -> dict[str, str]:
+        foreign = {e.name: e.value for e in entry_points(group=f"maskwright.{self.kind}s")}
+        return {**foreign, **self._own}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        module, _, attribute = self._targets[self.check(name)].partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] == "maskwright":
+                raise
+            raise missing_package(error.name or module, f"{self.kind} `{name}`") from error
+
+    def check(self, name: str, place: object = None) -> str:
+        """The name itself when the table has it; RecipeError with the nearest names otherwise."""
+        if name not in self._targets:
+            raise RecipeError(f"no {self.kind} is called `{name}`", place=place, hint=suggestion(name, self._targets))
+        return name
+
+    def options(self, name: str) -> dict[str, Option]:
+        """The options of an entry, read from its signature and docstring. Imports the entry."""
+        return options_of(self[name])
+
+    def summary(self, name: str) -> str:
+        """First line of the entry's docstring. Imports the entry."""
+        return (inspect.getdoc(self[name]) or "").split("\n")[0]
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Option]:
+    """The keyword-only parameters of a function as options, with their help from `name: text` lines of its docstring."""
+    hints = get_type_hints(function)
+    helps = option_helps(inspect.getdoc(function) or "")
+    return {
+        name: Option(name, hints.get(name, Any), parameter.default, helps.get(name, ""))
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def option_helps(docstring: str) -> dict[str, str]:
+    """`name: text` paragraphs of a docstring; indented lines below continue the text."""
+    helps: dict[str, str] = {}
+    current = None
+    for line in docstring.split("\n")[1:]:
+        start = re.match(r"(\w+(?:, \w+)*): (.+)", line)
+        if start:
+            current = start[1].split(", ")
+            helps.update(dict.fromkeys(current, start[2]))
+        elif current and line.startswith("  ") and line.strip():
+            helps.update({name: f"{helps[name]} {line.strip()}" for name in current})
+        else:
+            current = None
+    return helps
+
+
+def suggestion(name: str, known: Any) -> str:
+    """`did you mean ...` for the nearest known name, else the list of names."""
+    names = [str(k) for k in known]
+    near = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else "it can be " + ", ".join(f"`{n}`" for n in sorted(names))
+
+
+EXTRAS = {"torch": "train", "torchvision": "train", "cv2": "train", "segmentation_models_pytorch": "train", "timm": "train"}
+EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train", "matplotlib": "train"}
+EXTRAS |= {"onnxruntime": "onnx", "onnx": "train", "onnxscript": "train"}
+
+
+def missing_package(package: str, needed_by: str) -> SetupError:
+    """The sentence for a package that is not installed: which extra brings it."""
+    extra = EXTRAS.get(package.split(".")[0])
+    command = f"pip install 'maskwright[{extra}]'" if extra else f"pip install {package}"
+    return SetupError(f"{needed_by} needs `{package}`, which is not installed", hint=f"install it with: {command}")

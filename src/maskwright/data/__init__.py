@@ -1,0 +1,1 @@
+"""Labels in: formats, the ledger, edits and splits of a Data."""

@@ -1,0 +1,17 @@
+"""What every test may ask for: the real data sets (when they are at hand)."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets: $MASKWRIGHT_DATA, else `shared/data` beside the repository; skips when absent."""
+    folder = Path(os.environ.get("MASKWRIGHT_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "facts.json").is_file():
+        pytest.skip(f"the real data sets are not at {folder}; set MASKWRIGHT_DATA")
+    return folder
