@@ -1,4 +1,4 @@
-"""A shelf's table: names -> "module:function" strings, so that names are listed and checked without importing anything heavy.
+"""A shelf's table: names -> "module:function" strings, so that names are checked without importing anything heavy.
 
 The signature is the schema: an entry is a function, its typed keyword-only parameters are its options, its docstring is
 their help (`name: text` lines). Third parties add entries through entry points named `maskwright.<kind>s`.
@@ -68,16 +68,31 @@ class Registry(Mapping[str, Callable[..., Any]]):
         return name
 
     def options(self, name: str) -> dict[str, Option]:
-        """The options of an entry, read from its signature and docstring. Imports the entry."""
-        return options_of(self[name])
+        """The options of an entry, read from its signature (or that of its `read`) and docstring. Imports it."""
+        entry = self[name]
+        return options_of(getattr(entry, "read", entry))
 
     def summary(self, name: str) -> str:
-        """First line of the entry's docstring. Imports the entry."""
-        return (inspect.getdoc(self[name]) or "").split("\n")[0]
+        """One line about an entry. Imports the entry."""
+        entry = self[name]
+        return str(getattr(entry, "summary", None) or (inspect.getdoc(entry) or "").split("\n")[0])
+
+    def description(self, name: str) -> str:
+        """The entry's docstring without the lines about its options. Imports the entry."""
+        entry = getattr(self[name], "read", self[name])
+        text = inspect.getdoc(entry) or ""
+        helps = set(option_helps(text))
+        kept, skipping = [], False
+        for line in text.split("\n"):
+            names = re.match(r"(\w+(?:, \w+)*): ", line)
+            skipping = bool(names and set(names[1].split(", ")) <= helps) or (skipping and line.startswith("  "))
+            if not skipping:
+                kept.append(line)
+        return "\n".join(kept).strip()
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The keyword-only parameters of a function as options, with their help from `name: text` lines of its docstring."""
+    """The keyword-only parameters of a function as options, with help from `name: text` lines of its docstring."""
     hints = get_type_hints(function)
     helps = option_helps(inspect.getdoc(function) or "")
     return {
@@ -110,7 +125,13 @@ def suggestion(name: str, known: Any) -> str:
     return f"did you mean `{near[0]}`?" if near else "it can be " + ", ".join(f"`{n}`" for n in sorted(names))
 
 
-EXTRAS = {"torch": "train", "torchvision": "train", "cv2": "train", "segmentation_models_pytorch": "train", "timm": "train"}
+EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "cv2": "train",
+    "segmentation_models_pytorch": "train",
+    "timm": "train",
+}
 EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train", "matplotlib": "train"}
 EXTRAS |= {"onnxruntime": "onnx", "onnx": "train", "onnxscript": "train"}
 

@@ -1,8 +1,8 @@
 """Data: class names and a sequence of Records, packed into flat arrays.
 
 The arrays hold no Python objects, so 118,000 images with 860,000 polygons stay below 1 GB, and worker processes share
-them through copy-on-write memory that is never written. Records are made on demand. A Data is never changed: the functions
-of `data/edit.py` return new ones that share the arrays which did not change.
+them through copy-on-write memory that is never written. Records are made on demand. A Data is never changed: the
+functions of `data/edit.py` return new ones that share the arrays which did not change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Strings(Sequence[str]):
 
     @classmethod
     def pack(cls, strings: Iterable[str]) -> Strings:
-        encoded = [s.encode() for s in strings]
+        encoded = [s.encode(errors="surrogatepass") for s in strings]  # file names may hold what is not Unicode
         starts = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(e) for e in encoded], out=starts[1:])
         return cls(np.frombuffer(b"".join(encoded), np.uint8), starts)
@@ -44,10 +44,39 @@ class Strings(Sequence[str]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index = int(index) % len(self)
-        return self.buffer[self.starts[index] : self.starts[index + 1]].tobytes().decode()
+        return self.buffer[self.starts[index] : self.starts[index + 1]].tobytes().decode(errors="surrogatepass")
 
     def take(self, indices: np.ndarray) -> Strings:
-        return Strings.pack(self[int(i)] for i in indices)
+        sizes = np.diff(self.starts)[indices]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        return Strings(
+            self.buffer[np.arange(starts[-1]) + np.repeat(self.starts[:-1][indices] - starts[:-1], sizes)], starts
+        )
+
+
+@dataclass(frozen=True)
+class SparseStrings(Mapping[int, str]):
+    """Strings for a few of many numbers, without a Python object for each."""
+
+    numbers: np.ndarray  # int64 (K,), ascending
+    strings: Strings  # K
+
+    @classmethod
+    def pack(cls, strings: Mapping[int, str]) -> SparseStrings:
+        numbers = sorted(strings)
+        return cls(np.array(numbers, np.int64), Strings.pack(strings[n] for n in numbers))
+
+    def __getitem__(self, number: int) -> str:
+        at = int(np.searchsorted(self.numbers, number))
+        if at == len(self.numbers) or self.numbers[at] != number:
+            raise KeyError(number)
+        return cast(str, self.strings[at])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers.tolist())
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 @dataclass(frozen=True)
@@ -79,7 +108,7 @@ class Regions:
             counts=self.counts[spans[0]] if runs else None,
             crowd=bool(self.crowd[index]),
             id=int(self.id[index]),
-            attributes=json.loads(self.attributes.get(index, "{}")),
+            attributes=json.loads(self.attributes.get(index, "{}")) if self.attributes else {},
         )
 
 
@@ -155,7 +184,8 @@ class Data(Sequence[Record]):
 class Packer:
     """Collects images and their regions one by one and packs them into a Data.
 
-    Call `image(...)`, then `region(...)` for each object of that image, and at the end `pack(classes)`.
+    Call `image(...)`, then `region(...)` for each object of that image, and at the end, once, `pack(classes)`. Objects
+    that come in no order of images name theirs: `region(..., image=position)`; each image keeps its objects' order.
     """
 
     def __init__(self) -> None:
@@ -164,10 +194,11 @@ class Packer:
         self._label_maps: list[str] = []
         self._attributes: list[str] = []
         self._columns: dict[str, array[int]] = {
-            name: array("q") for name in ("height", "width", "split", "coding", "upright", "source", "first", "count")
+            name: array("q") for name in ("height", "width", "split", "coding", "upright", "source")
         }
         self._split_names: dict[str, int] = {}
         self._codings: dict[Coding, int] = {}
+        self._region_image = array("q")
         self._label, self._crowd, self._region_id, self._kind = array("h"), array("b"), array("q"), array("b")
         self._first_part, self._num_parts = array("q"), array("i")
         self._part_start, self._part_stop = array("q"), array("q")
@@ -194,7 +225,7 @@ class Packer:
         self._attributes.append(json.dumps(dict(attributes)) if attributes else "")
         split_number = -1 if split is None else self._split_names.setdefault(split, len(self._split_names))
         coding_number = -1 if coding is None else self._codings.setdefault(coding, len(self._codings))
-        row = (size[0], size[1], split_number, coding_number, upright, source, len(self._label), 0)
+        row = (size[0], size[1], split_number, coding_number, upright, source)
         for column, value in zip(self._columns.values(), row, strict=True):
             column.append(value)
 
@@ -207,9 +238,13 @@ class Packer:
         crowd: bool = False,
         id: int = -1,
         attributes: Mapping[str, Any] | None = None,
+        image: int | None = None,
     ) -> None:
-        """Adds an object to the image started last. polygons: flat x0, y0, x1, y1, ... each; or counts: run-lengths."""
-        self._columns["count"][-1] += 1
+        """Adds an object to an image: the one at position `image`, or the one started last.
+
+        polygons: flat x0, y0, x1, y1, ... each; or counts: run-lengths.
+        """
+        self._region_image.append(len(self._ids) - 1 if image is None else image)
         if attributes:
             self._region_attributes[len(self._label)] = json.dumps(dict(attributes))
         self._label.append(label)
@@ -240,18 +275,23 @@ class Packer:
     def pack(self, classes: Sequence[str]) -> Data:
         """The finished Data. Region labels and coding labels are indices into `classes`."""
         column = {name: _array(values, np.int64) for name, values in self._columns.items()}
+        image = _array(self._region_image, np.int64)
+        num_regions = np.bincount(image, minlength=len(self))
+        order = np.argsort(image, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
         regions = Regions(
-            label=_array(self._label, np.int16),
-            crowd=_array(self._crowd, np.bool_),
-            id=_array(self._region_id, np.int64),
-            kind=_array(self._kind, np.uint8),
-            first_part=_array(self._first_part, np.int64),
-            num_parts=_array(self._num_parts, np.int32),
+            label=_array(self._label, np.int16)[order],
+            crowd=_array(self._crowd, np.bool_)[order],
+            id=_array(self._region_id, np.int64)[order],
+            kind=_array(self._kind, np.uint8)[order],
+            first_part=_array(self._first_part, np.int64)[order],
+            num_parts=_array(self._num_parts, np.int32)[order],
             part_start=_array(self._part_start, np.int64),
             part_stop=_array(self._part_stop, np.int64),
             coordinates=_array(self._coordinates, np.float64),
             counts=_array(self._counts, np.uint32),
-            attributes=self._region_attributes,
+            attributes=SparseStrings.pack({int(rank[n]): text for n, text in self._region_attributes.items()}),
         )
         return Data(
             classes=tuple(classes),
@@ -266,11 +306,12 @@ class Packer:
             codings=tuple(self._codings),
             upright=column["upright"].astype(bool),
             source=column["source"].astype(np.int16),
-            first_region=column["first"],
-            num_regions=column["count"].astype(np.int32),
+            first_region=np.cumsum(num_regions) - num_regions,
+            num_regions=num_regions.astype(np.int32),
             regions=regions,
         )
 
 
 def _array(values: array[Any], dtype: Any) -> np.ndarray:
-    return np.frombuffer(values, dtype=values.typecode).astype(dtype) if len(values) else np.zeros(0, dtype)
+    """The values as an array; where the type is the same without a copy, and then `values` can no longer grow."""
+    return np.frombuffer(values, values.typecode).astype(dtype, copy=False) if len(values) else np.zeros(0, dtype)

@@ -1,8 +1,8 @@
 """The fate of every file, image and annotation of a data set: used, repaired, ignored or refused, with the reason.
 
-Three kinds are counted, each on its own: "file" (everything found on disk below the data set's folder), "image" (everything
-the labels list or a pairing found), "annotation" (objects; a label-map file is one annotation). What a reader has `seen`
-must equal the sum of the four fates: `reconcile` says where it does not.
+Three kinds are counted, each on its own: "file" (everything found on disk below the data set's folder), "image"
+(everything the labels list or a pairing found), "annotation" (objects; a label-map file is one annotation). What a
+reader has `seen` must equal the sum of the four fates: `reconcile` says where it does not.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Ledger:
         self.notes: list[str] = []  # facts about the set as a whole: "class `tie` has no pixel"
         self._seen: Counter[Kind] = Counter()
         self._counts: Counter[tuple[Kind, Fate]] = Counter()
+        self._last: dict[tuple[Kind, str], int] = {}  # where in `lines` an item stands
 
     def seen(self, kind: Kind, count: int = 1) -> None:
         self._seen[kind] += count
@@ -60,9 +61,20 @@ class Ledger:
             self.notes.append(text)
 
     def revise(self, kind: Kind, item: object, fate: Fate, why: str) -> None:
-        """An item that was counted as used turns out otherwise (found while its pixels were read)."""
-        self._counts[kind, "used"] -= 1
-        self._add(kind, item, fate, why)
+        """An item that was counted as used turns out otherwise (found while its pixels were read).
+
+        Where the item has a line already because it was used after a repair, the new fate takes that line's place.
+        """
+        place = self._last.get((kind, str(item)))
+        if place is None or self.lines[place].fate != "repaired":
+            self._counts[kind, "used"] -= 1
+            self._add(kind, item, fate, why)
+            return
+        before = self.lines[place]
+        self._counts[kind, "repaired"] -= 1
+        self._counts[kind, fate] += 1
+        both = f"{before.why}, {why}" if fate == "repaired" else why
+        self.lines[place] = Line(kind, before.item, fate, both)
 
     def count(self, kind: Kind, fate: Fate) -> int:
         return self._counts[kind, fate]
@@ -75,7 +87,7 @@ class Ledger:
         return sum(self._counts[kind, "refused"] for kind in KINDS)
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """{"file": {"seen": n, "used": n, "repaired": n, "ignored": n, "refused": n}, "image": ..., "annotation": ...}"""
+        """{"file": {"seen": n, "used": n, "repaired": n, "ignored": n, "refused": n}, "image": ..., ...}"""
         return {kind: {"seen": self._seen[kind]} | {fate: self._counts[kind, fate] for fate in FATES} for kind in KINDS}
 
     def reconcile(self) -> None:
@@ -90,4 +102,5 @@ class Ledger:
 
     def _add(self, kind: Kind, item: object, fate: Fate, why: str) -> None:
         self._counts[kind, fate] += 1
+        self._last[kind, str(item)] = len(self.lines)
         self.lines.append(Line(kind, str(item), fate, why))

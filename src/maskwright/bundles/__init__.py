@@ -1,0 +1,1 @@
+"""A trained model as a folder, and the folders of runs."""

@@ -1,0 +1,101 @@
+"""The command `maskwright`: lists the verbs, maps errors to exit codes, prints results to stdout and talk to stderr.
+
+`--json` anywhere prints one JSON object on stdout, first key "schema": 1, errors included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from maskwright import __version__
+from maskwright.core import terminal
+from maskwright.core.errors import Interrupted, MaskwrightError, RecipeError
+from maskwright.verbs import VERBS
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+EXIT_CODES = "exit codes: 0 done, 1 our bug, 2 recipe or options, 3 data, 4 model, 5 set-up, 130 interrupted"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with the code of what happened."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in tokens
+    tokens = [token for token in tokens if token != "--json"]
+    try:
+        sys.exit(run(tokens, as_json))
+    except BrokenPipeError:  # `maskwright check ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def run(tokens: list[str], as_json: bool = False) -> int:
+    """Runs one command and returns its exit code; a bug of ours leaves through as its traceback (exit code 1)."""
+    from cyclopts import CycloptsError
+
+    app = _app()
+    try:
+        with terminal.shown():
+            result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(RecipeError(_sentence(str(error)), hint=f"see `maskwright {_command(tokens)}--help`"), as_json)
+    except MaskwrightError as error:
+        return _fail(error, as_json)
+    except KeyboardInterrupt:
+        return _fail(Interrupted("stopped"), as_json)
+    if result is not None:
+        _print(result, as_json)
+    return int(getattr(result, "exit_code", 0))
+
+
+def _app() -> App:
+    from cyclopts import App
+
+    app = App(
+        name="maskwright",
+        help="Labelled images in, a deployed segmentation model out.",
+        help_epilogue=f"`--json` prints one JSON object on stdout. {EXIT_CODES}.",
+        version=__version__,
+        help_on_error=False,
+    )
+    for name in VERBS:
+        app.command(VERBS[name], name=name)
+    return app
+
+
+def _print(result: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"schema": 1, **{k: v for k, v in result.to_json().items() if k != "schema"}}))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    result.show(console)
+    if result.next:
+        console.print()
+        for command in result.next:
+            console.print(f"next: {command}", markup=False, soft_wrap=True)
+
+
+def _fail(error: MaskwrightError, as_json: bool) -> int:
+    if as_json:
+        kind = type(error).__name__
+        print(json.dumps({"schema": 1, "error": {"kind": kind, "message": str(error), "exit_code": error.exit_code}}))
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def _command(tokens: list[str]) -> str:
+    return f"{tokens[0]} " if tokens and tokens[0] in VERBS else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+"""The recipe: the typed tree of what a user may say, read from YAML with file:line errors.
+
+Every key has a default except `data`. Unknown keys are refused with the nearest known one. Options of a model, loss,
+optimiser, schedule or format are not listed here: they are the keyword-only parameters of the entry with that name, and
+`check_entry` holds them against its signature.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from maskwright.core import yaml_text
+from maskwright.core.errors import RecipeError
+from maskwright.core.registry import Registry, suggestion
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Entry(Part):
+    """A name from a shelf with options for it, written `name` or `{name: ..., option: ...}`."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Named = Annotated[Entry, BeforeValidator(_named)]
+
+
+class Source(Part):
+    path: str = Field(description="file or folder with labelled images")
+    format: Named | None = Field(None, description="left out: recognised; or a name, or {name: coco, crowd: drop}")
+    classes: dict[str, str | None] = Field(
+        {}, description="old name: new name; null drops the class; unnamed ones stay"
+    )
+    keep: list[str] | None = Field(None, description="keep only these classes (names after `classes` was applied)")
+    weight: float = Field(1.0, gt=0, description="share of training samples relative to its size")
+
+
+class Splitting(Part):
+    folds: int = Field(5, ge=2, description="the images are cut into this many parts")
+    fold: int = Field(0, ge=0, description="the part that is held out for validation")
+    fraction: float | None = Field(None, gt=0, lt=1, description="hold out this share instead of one fold")
+    group: str | None = Field(None, description="regular expression on the image id; one group is never cut in two")
+    stratify: bool = Field(True, description="keep the share of images of each class equal in all parts")
+    seed: int = Field(0, description="another seed draws another split")
+    file: str | None = Field(None, description="a split file of an earlier run: the same images again")
+
+
+class Model(Entry):
+    name: str = Field("unet", description="see `maskwright explain model`")
+    weights: str = Field(
+        "auto",
+        description="auto | imagenet | none | a file | a bundle; auto takes what can be had and says what it took",
+    )
+    normalization: Literal["auto", "imagenet", "inception", "unit"] = Field(
+        "auto", description="how the network wants its pixels; auto: as the weights were trained"
+    )
+
+
+class Training(Part):
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the training images; left out: as many as fit `minutes`"
+    )
+    minutes: float | None = Field(None, gt=0, description="time to spend, when `epochs` is left out (then 10)")
+    batch: int = Field(16, ge=1, description="images a step")
+    optimizer: Named = Field(Entry(name="adamw", lr=1e-3), description="see `maskwright explain optimizer`")
+    schedule: Named = Field(Entry(name="cosine"), description="see `maskwright explain schedule`")
+    warmup: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from 0")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of the training arithmetic")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:1 | mps")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="processes that prepare samples; 0 = none besides the training"
+    )
+    cache: Literal["auto", "memory", "disk", "none"] = Field(
+        "auto", description="where decoded samples are kept between epochs"
+    )
+    cache_gb: float | None = Field(None, gt=0, description="budget of the cache; left out: a quarter of what is free")
+    seed: int = Field(0, description="of the weights' init, the sample order and the augmentation")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Training:
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError("give `epochs` or `minutes`, not both")
+        return self
+
+
+def _sources(value: Any) -> Any:
+    """`data: folder`, `data: {path: ...}` and lists of either all become a list of mappings."""
+    items = value if isinstance(value, list) else [value]
+    return [{"path": item} if isinstance(item, str) else item for item in items]
+
+
+Sources = Annotated[list[Source], BeforeValidator(_sources)]
+
+
+def _pair(value: Any) -> Any:
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Size = Annotated[list[Annotated[int, Field(ge=16, le=8192)]], BeforeValidator(_pair), Field(min_length=2, max_length=2)]
+
+
+class Recipe(Part):
+    task: Literal["semantic"] = Field("semantic", description="one class a pixel")
+    data: Sources = Field(
+        min_length=1, description="labelled images: a path, or a list of {path, format, classes, weight}"
+    )
+    val: Sources | None = Field(None, description="other data to validate on, instead of a part of `data`")
+    test: Sources | None = Field(None, description="other data to score once at the end")
+    split: Splitting = Field(Splitting(), description="how `data` is cut when it has no official lists")
+    negatives: float | None = Field(
+        None,
+        ge=0,
+        description="images without any object to keep, per image with one; left out: all, in train and val alike",
+    )
+    allow_refused: bool = Field(
+        False, description="train although items of the data were refused; the bundle remembers"
+    )
+    limit: int | None = Field(None, ge=2, description="use only so many images: a dry run")
+    size: Size = Field([256, 256], description="what the network sees: 256 or [height, width]")
+    fit: Literal["squash", "pad", "crop"] = Field(
+        "squash", description="squash to `size`, pad to keep the aspect, or crop windows of the original pixels"
+    )
+    model: Annotated[Model, BeforeValidator(_named)] = Field(
+        Model(), description="the network and where its weights start"
+    )
+    loss: dict[str, float | dict[str, Any]] = Field(
+        {"cross_entropy": 1.0, "dice": 1.0},
+        min_length=1,
+        description="name: weight, or name: {weight: 1.0, option: ...}",
+    )
+    augment: Named = Field(
+        Entry(name="soft"), description="none | soft | medium | hard; see `maskwright explain augment`"
+    )
+    flip_pairs: list[list[str]] | Literal["auto"] = Field(
+        "auto", description="classes that a horizontal flip swaps; auto: proposed from names with left and right"
+    )
+    train: Training = Field(Training(), description="length, optimiser, device")
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Recipe:
+        if self.split.fold >= self.split.folds:
+            raise ValueError(f"split.fold: {self.split.fold} is not below split.folds ({self.split.folds})")
+        return self
+
+    @property
+    def height(self) -> int:
+        return self.size[0]
+
+    @property
+    def width(self) -> int:
+        return self.size[1]
+
+
+def load(path: str | Path, changes: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file. changes: {"train.epochs": 20} or ["train.epochs=20"].
+
+    Relative data paths are taken from the recipe's own folder. Raises RecipeError with file:line, key and hint.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"cannot be read ({error.strerror})", place=path) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            "is not a text file", place=path, hint="a recipe is YAML; `maskwright new PATH` writes one"
+        ) from error
+    tree, lines = yaml_text.parse(text, str(path))
+    return _at_home(build(tree, changes, lines, str(path)), path.parent)
+
+
+def build(
+    tree: dict[str, Any],
+    changes: Mapping[str, Any] | Sequence[str] = (),
+    lines: Mapping[str, int] | None = None,
+    name: str = "recipe",
+) -> Recipe:
+    """A Recipe from a tree of plain values, with changes applied on top. Raises RecipeError for the first mistake."""
+    changed = _apply(tree, changes)
+    try:
+        return Recipe.model_validate(changed)
+    except ValidationError as error:
+        raise _first_mistake(error, lines or {}, name, set(as_pairs(changes))) from None
+
+
+def _at_home(recipe: Recipe, home: Path) -> Recipe:
+    def moved(sources: list[Source] | None) -> list[Source] | None:
+        if sources is None:
+            return None
+        return [s.model_copy(update={"path": str(home / Path(s.path).expanduser())}) for s in sources]
+
+    return recipe.model_copy(update={key: moved(getattr(recipe, key)) for key in ("data", "val", "test")})
+
+
+def as_pairs(changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """{"key": value} from ["key=value"], values read as YAML. Raises RecipeError for anything else."""
+    if isinstance(changes, Mapping):
+        return dict(changes)
+    pairs = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise RecipeError(
+                f"`{change}` is not a change", place="command line", hint="write key=value, as train.epochs=20"
+            )
+        try:
+            pairs[key.strip()] = yaml_text.value(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(
+                f"`{value}` is not a value", place=f"command line: {key}", hint="quote it as YAML"
+            ) from error
+    return pairs
+
+
+def _apply(tree: dict[str, Any], changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    result = dict(tree)
+    for key, value in as_pairs(changes).items():
+        branch = result
+        *parents, last = key.split(".")
+        for parent in parents:
+            below = branch.get(parent)
+            if isinstance(below, str):  # `model: unet` and then model.encoder=...
+                below = {"name": below}
+            if below is not None and not isinstance(below, dict):
+                raise RecipeError(f"`{parent}` holds no keys", place=f"command line: {key}")
+            branch[parent] = dict(below or {})
+            branch = branch[parent]
+        if last in ("epochs", "minutes") and parents == [
+            "train"
+        ]:  # the later word wins over the other way to give a length
+            branch.pop({"epochs": "minutes", "minutes": "epochs"}[last], None)
+        branch[last] = value
+    return result
+
+
+def _first_mistake(error: ValidationError, lines: Mapping[str, int], name: str, changed: set[str]) -> RecipeError:
+    mistakes = error.errors()
+    # a union reports one mistake for each of its members: the unknown key says most
+    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
+    parts = [str(part) for part in mistake["loc"] if not _is_internal(part)]
+    key = ".".join(parts)
+    line = _line_of(key, lines)
+    from_command = any(key == c or key.startswith(c + ".") or c.startswith(key + ".") for c in changed) and bool(key)
+    place = "command line" if from_command else f"{name}:{line}" if line else name
+    place = f"{place}: {key}" if key else place
+    if mistake["type"] == "extra_forbidden":
+        return RecipeError("unknown key", place=place, hint=suggestion(parts[-1], _known_keys(parts[:-1])))
+    if mistake["type"] == "missing":
+        return RecipeError(
+            "is missing", place=place, hint="a recipe needs `data: path/to/images`" if key == "data" else None
+        )
+    message = mistake["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    given = mistake.get("input")
+    shown = f" (got `{given}`)" if isinstance(given, (str, int, float, bool)) else ""
+    return RecipeError(message + shown, place=place)
+
+
+def _is_internal(part: Any) -> bool:
+    """Names of union members and validators that pydantic puts into a location."""
+    text = str(part)
+    return (
+        bool(re.search(r"[\[\(]|^(list|dict|str|int|float|bool|Entry|Source|literal|function)\b", text))
+        and text != "file"
+    )
+
+
+def _line_of(key: str, lines: Mapping[str, int]) -> int | None:
+    while key:
+        if key in lines:
+            return lines[key]
+        key = key.rpartition(".")[0]
+    return None
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    part: Any = Recipe
+    for name in path:
+        if name.isdigit():
+            continue
+        nested = part.model_fields.get(name)
+        found = next(parts_in(nested.annotation), None) if nested else None
+        if found is None:
+            return []
+        part = found
+    return list(part.model_fields)
+
+
+def parts_in(annotation: Any) -> Iterator[type[Part]]:
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from parts_in(inner)
+
+
+def check_entry(table: Registry, entry: Entry | str, options: Mapping[str, Any] | None = None, place: str = "") -> None:
+    """Holds the options of a recipe entry against the signature of the shelf's entry. Imports that entry.
+
+    Raises RecipeError for an unknown name, an unknown option, a missing one, or a value of the wrong type.
+    """
+    name = entry if isinstance(entry, str) else entry.name
+    given = dict(options if options is not None else (entry.options if isinstance(entry, Entry) else {}))
+    table.check(name, place or table.kind)
+    known = table.options(name)
+    for option, value in given.items():
+        where = f"{place or table.kind}.{option}"
+        if option not in known:
+            hint = suggestion(option, known) if known else f"{table.kind} `{name}` has no options"
+            raise RecipeError("unknown option", place=where, hint=hint)
+        try:
+            TypeAdapter(known[option].type, config=ConfigDict(strict=False)).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise RecipeError(f"{message[0].lower()}{message[1:]} (got `{value}`)", place=where) from None
+    for option in known.values():
+        if option.default is option.required and option.name not in given:
+            raise RecipeError("is missing", place=f"{place or table.kind}.{option.name}", hint=option.help or None)

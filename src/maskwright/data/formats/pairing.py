@@ -1,0 +1,233 @@
+"""What the formats with label-map files share: walking the folder, and turning matched files into records with fates.
+
+A reader lists its folder once (`walk`), decides which image belongs to which label map (`Pair`), has the headers of both
+read (`probe_pairs`), packs what fits (`pack_pairs`) and accounts for every file (`account`). In the ledger an image goes by
+the path of its file, an annotation by the path of its label map (by its id where there is none). A file counts as used
+when it was read or holds an image or annotation with a fate of its own; all other files are ignored with a reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from maskwright.core.errors import DataError
+from maskwright.core.events import progress
+from maskwright.core.table import Data, Packer
+from maskwright.core.types import Coding
+from maskwright.data.ledger import Ledger
+from maskwright.imaging import images
+
+In, Out = TypeVar("In"), TypeVar("Out")
+
+SPLITS = {"train": "train", "training": "train", "trn": "train"}
+SPLITS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test", "testing": "test"}
+NOT_AN_IMAGE = "not an image"
+OF_THE_SYSTEM = {"Thumbs.db", "desktop.ini", "Icon\r", "__MACOSX"}
+KINDS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP"}
+KINDS |= {".tif": "TIFF", ".tiff": "TIFF"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its label map, as the reader matched them.
+
+    image, label_map: None where the file is missing; `refused` then says so.
+    refused: why the two cannot be used, known before any header was read.
+    """
+
+    id: str
+    image: Path | None
+    label_map: Path | None
+    split: str | None = None
+    refused: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A pair whose headers agree: `upright` and `size` are those of Record."""
+
+    pair: Pair
+    image: images.Probe
+    label_map: images.Probe
+    upright: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.size if self.upright else self.image.stored_size
+
+
+def walk(root: Path) -> Iterator[str]:
+    """The files below a folder, as sorted relative paths with forward slashes; linked folders are entered once."""
+    entered = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            subfolders.clear()
+            continue
+        entered.add(real)
+        subfolders.sort()
+        above = os.path.relpath(folder, root).replace(os.sep, "/")
+        yield from (name if above == "." else f"{above}/{name}" for name in sorted(names))
+
+
+def listed(root: Path) -> list[str]:
+    """All of `walk`, for a folder that must exist and hold something."""
+    if not root.is_dir():
+        raise DataError("not a folder" if root.exists() else "not found", place=root)
+    names = list(progress(walk(root), f"Listing {root.name}", unit="files"))
+    if not names:
+        raise DataError("the folder is empty", place=root)
+    return names
+
+
+def stray(name: str) -> str | None:
+    """Why a file cannot be an image or a label map, judged by its relative path alone; None when it can."""
+    parts = name.split("/")
+    if OF_THE_SYSTEM & set(parts):
+        return "left behind by the operating system"
+    if parts[-1].startswith("._"):
+        return "AppleDouble file of macOS"
+    if any(part.startswith(".") for part in parts):
+        return "hidden"
+    return None if images.is_image_name(parts[-1]) else NOT_AN_IMAGE
+
+
+def by_stem(names: Iterable[str], folder: str) -> dict[str, list[str]]:
+    """The image files below a folder (relative, "" = all): path without folder and suffix -> files of that stem."""
+    above = folder + "/" if folder else ""
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        if name.startswith(above) and stray(name) is None:
+            stems.setdefault(name[len(above) :].rpartition(".")[0], []).append(name)
+    return stems
+
+
+def account(
+    ledger: Ledger, root: Path, names: Sequence[str], taken: Collection[str], why: Callable[[str], str]
+) -> None:
+    """Gives every listed file its fate: used when taken, else ignored.
+
+    The reason is what kind of stray it is, or `why(name)`, which may be "" for a file that is simply not an image.
+    """
+    ledger.seen("file", len(names))
+    for name in names:
+        if name in taken:
+            ledger.used("file")
+            continue
+        reason = stray(name)
+        if reason is None or reason == NOT_AN_IMAGE:
+            reason = why(name) or reason or "not needed"
+        ledger.ignored("file", root / name, reason)
+
+
+def in_threads(function: Callable[[In], Out], items: Sequence[In], label: str) -> list[Out]:
+    """`function` of every item, in order, by a few threads: for work that waits for the disk or for Pillow."""
+    with ThreadPoolExecutor(min(16, (os.cpu_count() or 1) + 4)) as pool:
+        return list(progress(pool.map(function, items), label, total=len(items)))
+
+
+def probe_pairs(pairs: Sequence[Pair], ledger: Ledger) -> list[Probed]:
+    """Reads the headers of both files of each pair; what cannot be used is refused here, with the reason."""
+    ledger.seen("image", len(pairs))
+    ledger.seen("annotation", sum(pair.label_map is not None for pair in pairs))
+    paths = [path for pair in pairs if pair.refused is None for path in (pair.image, pair.label_map) if path]
+    headers = dict(zip(paths, in_threads(_probe, paths, "Reading image headers"), strict=True))
+    readable = []
+    for pair in pairs:
+        if pair.refused is not None or pair.image is None or pair.label_map is None:
+            refuse(ledger, pair, pair.refused or "image or label map is missing")
+            continue
+        image, label_map = headers[pair.image], headers[pair.label_map]
+        if isinstance(image, DataError):
+            refuse(ledger, pair, sentence(image), "its image cannot be used")
+        elif isinstance(label_map, DataError):
+            refuse(ledger, pair, "its label map cannot be used", sentence(label_map))
+        else:
+            readable.append((pair, image, label_map))
+    _note_kinds(ledger, [(pair.image, image) for pair, image, _ in readable if pair.image])
+    return _same_size(readable, ledger)
+
+
+def pack_pairs(
+    probed: Sequence[Probed], classes: Sequence[str], coding: Callable[[Probed], Coding | str], ledger: Ledger
+) -> Data:
+    """Packs pairs into a Data; `coding` gives the Coding of a label map, or why it is refused."""
+    packer = Packer()
+    for item in probed:
+        pair, code = item.pair, coding(item)
+        if isinstance(code, str):
+            refuse(ledger, pair, "its label map cannot be used", code)
+            continue
+        if item.upright:
+            ledger.used("image")
+        else:
+            ledger.repaired("image", pair.image, "labels fit the image before EXIF rotation, which is left out")
+        ledger.used("annotation")
+        packer.image(
+            pair.id,
+            str(pair.image),
+            item.size,
+            label_map=str(pair.label_map),
+            coding=code,
+            split=pair.split,
+            upright=item.upright,
+            attributes=pair.attributes,
+        )
+    return packer.pack(classes)
+
+
+def refuse(ledger: Ledger, pair: Pair, why: str, why_label_map: str | None = None) -> None:
+    """Refuses the image and, where there is one, its label map."""
+    ledger.refused("image", pair.image or pair.id, why)
+    if pair.label_map is not None:
+        ledger.refused("annotation", pair.label_map, why_label_map or why)
+
+
+def sentence(error: DataError) -> str:
+    """An error's words without its place, which the ledger shows anyway."""
+    return f"{error.what}; {error.hint}" if error.hint else error.what
+
+
+def _probe(path: Path) -> images.Probe | DataError:
+    try:
+        return images.probe(path)
+    except DataError as error:
+        return error
+
+
+def _same_size(readable: list[tuple[Pair, images.Probe, images.Probe]], ledger: Ledger) -> list[Probed]:
+    """Keeps the pairs of one size. A label map that only fits the stored pixels switches EXIF orientation off.
+
+    Half-turned, mirrored and square images fit both ways: they follow the turned ones of their data set, where those agree.
+    """
+    turned = [(image, mask) for _, image, mask in readable if image.size != image.stored_size]
+    as_stored = bool(turned) and all(mask.stored_size == image.stored_size for image, mask in turned)
+    probed = []
+    for pair, image, mask in readable:
+        if mask.stored_size not in (image.size, image.stored_size):
+            (height, width), (rows, columns) = image.size, mask.stored_size
+            refuse(ledger, pair, f"the image is {width} x {height} pixels and its label map {columns} x {rows}")
+            continue
+        either = image.size == image.stored_size
+        upright = not (as_stored and image.orientation != 1) if either else mask.stored_size == image.size
+        probed.append(Probed(pair, image, mask, upright))
+    return probed
+
+
+def _note_kinds(ledger: Ledger, probes: Sequence[tuple[Path, images.Probe]]) -> None:
+    misnamed = [f"{p.name} ({h.format})" for p, h in probes if KINDS.get(p.suffix.lower(), h.format) != h.format]
+    if misnamed:
+        ledger.note(f"{_few(misnamed)}: not the kind of file that the name says; read as what it is")
+    moving = [path.name for path, header in probes if header.frames > 1]
+    if moving:
+        ledger.note(f"{_few(moving)}: animated, only the first frame is used")
+
+
+def _few(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

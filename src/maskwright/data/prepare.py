@@ -1,0 +1,180 @@
+"""From a recipe to the images that train, validate and test: opened, edited, inspected, split, every item accounted for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskwright.core import events
+from maskwright.core.errors import DataError, MaskwrightError
+from maskwright.core.recipe import Recipe, Source
+from maskwright.core.table import Data
+from maskwright.data import edit, split
+from maskwright.data.inspect import Inspected, inspect
+from maskwright.data.ledger import Ledger
+from maskwright.data.open import open_data
+from maskwright.data.split import Split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training needs to know of its data.
+
+    data: all images that are left; train, val, test: parts of it (test may be empty).
+    inspected: pixel counts of `data`, row by row. formats: of each source, with why it was recognised.
+    """
+
+    data: Data
+    train: Data
+    val: Data
+    test: Data
+    split: Split
+    inspected: Inspected
+    ledger: Ledger
+    formats: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.classes
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values for the report: images, classes with objects and pixels, the split, the ledger's totals."""
+        pixels = self.inspected.pixels
+        total = max(1, int(pixels.sum()))
+        rows = zip(self.classes, self.inspected.objects, pixels.sum(0), (pixels > 0).sum(0), strict=True)
+        void = int(self.inspected.void.sum())
+        return {
+            "format": ", ".join(dict.fromkeys(self.formats)),
+            "images": {part: len(ids) for part, ids in self.split.parts().items()},
+            "split_how": self.split.how,
+            "classes": [
+                {
+                    "name": name,
+                    "objects": int(objects),
+                    "images": int(images),
+                    "pixels": int(count),
+                    "share": count / total,
+                }
+                for name, objects, count, images in rows
+            ],
+            "void_share": void / (total + void),
+            "ledger_totals": self.ledger.totals(),
+            "ledger_digest": digest(self.ledger),
+        }
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the sources of a recipe hold, before it is split. roles: of each source, "data", "val" or "test"."""
+
+    inspected: Inspected
+    ledger: Ledger
+    formats: tuple[str, ...]
+    roles: tuple[str, ...]
+
+
+def gather(recipe: Recipe) -> Gathered:
+    """Opens, edits and inspects the sources of a recipe, and limits negatives and the number of images as it says.
+
+    Raises DataError when items were refused (unless `allow_refused`), when no image is left, and for everything the
+    readers refuse as a whole.
+    """
+    ledger = Ledger()
+    groups = {"data": recipe.data, "val": recipe.val or [], "test": recipe.test or []}
+    sources = [(role, source) for role, listed in groups.items() for source in listed]
+    opened = [_open(source, ledger) for _, source in sources]
+    inspected = inspect(edit.merge([data for data, _ in opened]), ledger)
+    _stop_when_refused(ledger, recipe)
+    if not len(inspected.data):
+        raise DataError("no usable image is left", place=recipe.data[0].path, hint="`maskwright check` says why")
+    seed = recipe.split.seed
+    fewer = edit.limit_negatives(inspected.data, recipe.negatives, seed=seed, presence=inspected.pixels > 0)
+    kept = inspected.select(_rows(inspected.data, fewer))
+    fewer = edit.sample(kept.data, recipe.limit, seed=seed, presence=kept.pixels > 0)
+    kept = kept.select(_rows(kept.data, fewer))
+    return Gathered(kept, ledger, tuple(name for _, name in opened), tuple(role for role, _ in sources))
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """The images that train, validate and test. Raises what `gather` raises, and DataError when a split cannot be made."""
+    gathered = gather(recipe)
+    kept = gathered.inspected
+    parts = _split(recipe, kept, gathered.roles)
+    for leak in split.leaks(parts, dict(zip(kept.data.ids, kept.digests))):
+        events.warn(f"the same image is in {' and '.join(leak.parts)}: {', '.join(leak.ids[:3])} ({leak.why})")
+    train, val, test = (edit.select(kept.data, ids) for ids in (parts.train, parts.val, parts.test))
+    return Prepared(kept.data, train, val, test, parts, kept, gathered.ledger, gathered.formats)
+
+
+def digest(ledger: Ledger) -> str:
+    """sha256 of the ledger: two trainings with the same digest met the same data."""
+    return hashlib.sha256(json.dumps(ledger.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _open(source: Source, ledger: Ledger) -> tuple[Data, str]:
+    chosen = source.format
+    opened = open_data(
+        source.path, format=chosen.name if chosen else None, options=chosen.options if chosen else {}, ledger=ledger
+    )
+    events.say(f"{source.path}: {opened.format} ({opened.reason}), {len(opened.data)} images")
+    try:
+        data = edit.map_classes(opened.data, source.classes) if source.classes else opened.data
+        return (edit.keep_classes(data, source.keep) if source.keep else data), opened.format
+    except MaskwrightError as error:
+        place = f"{source.path}: {error.place}" if error.place else source.path
+        raise type(error)(error.what, place=place, hint=error.hint) from error
+
+
+def _rows(before: Data, after: Data) -> np.ndarray:
+    row = {id: i for i, id in enumerate(before.ids)}
+    return np.array([row[id] for id in after.ids], np.int64)
+
+
+def _split(recipe: Recipe, kept: Inspected, roles: Sequence[str]) -> Split:
+    """The images of `val:` and `test:` sources go where the recipe says; the rest is split."""
+    data, how = kept.data, recipe.split
+    if how.file:
+        return split.load(how.file, data)
+    role = np.array(roles)[data.source]
+    own = np.flatnonzero(role == "data")
+    val, test = (tuple(data.ids[int(i)] for i in np.flatnonzero(role == name)) for name in ("val", "test"))
+    if recipe.val is not None and not val:
+        raise DataError("no usable image is left of the validation data", place=recipe.val[0].path)
+    if recipe.val is not None:
+        train = tuple(data.ids[int(i)] for i in own if split.role_of(_list_name(data, int(i))) != "test")
+        return Split(train, val, test, "validation data given by the recipe")
+    made = split.make(
+        data.select(own),
+        folds=how.folds,
+        fold=how.fold,
+        fraction=how.fraction,
+        group=how.group,
+        stratify=how.stratify,
+        seed=how.seed,
+        presence=kept.pixels[own] > 0,
+        digests=dict(zip(data.ids, kept.digests)),
+    )
+    return replace(made, test=made.test + test)
+
+
+def _list_name(data: Data, index: int) -> str | None:
+    return None if data.split[index] < 0 else data.split_names[data.split[index]]
+
+
+def _stop_when_refused(ledger: Ledger, recipe: Recipe) -> None:
+    if not ledger.num_refused:
+        return
+    first = next(ledger.of("refused"))
+    what = f"{ledger.num_refused} items cannot be used, such as {first.item}: {first.why}"
+    if recipe.allow_refused:
+        events.warn(f"{what}; going on without them (allow_refused), the bundle remembers")
+        return
+    path = Path(recipe.data[0].path)
+    hint = f"`maskwright check {path}` lists them; mend them, or go on without them by adding allow_refused=true"
+    raise DataError(what, place=path, hint=hint)

@@ -1,0 +1,276 @@
+"""Drawn regions to pixels, by COCO's rule (hotcoco underneath): the only rasteriser, in training and in scoring.
+
+Label maps are uint8 (H, W) of class indices, VOID = 255. Run-lengths are COCO's: column-major, the first run counts zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hotcoco import mask as coco
+from PIL import Image
+
+from maskwright.core.errors import DataError
+from maskwright.core.types import VOID, Coding, Record, Region
+from maskwright.imaging import images
+
+Size = tuple[int, int]
+_GAP = 8  # pixels between the columns that `paint` works in
+
+
+def label_map(record: Record) -> np.ndarray:
+    """What is drawn on an image, as uint8 (H, W) of class indices: its regions painted, or its label-map file read."""
+    if record.label_map is None:
+        return paint(record.regions, record.size)
+    assert record.coding is not None
+    return read_label_map(record.label_map, record.coding, record.size)
+
+
+def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
+    """Regions as a label map uint8 (H, W), 0 where nothing is drawn.
+
+    Crowds come first, as VOID; then the others, large before small, so that a mirror stays visible on its door; regions
+    of equal area in the order given.
+    """
+    height, width = size
+    if not regions:
+        return np.zeros(size, np.uint8)
+    starts, stops, first = _runs(regions, size)
+    areas = np.add.reduceat(stops - starts, first[:-1])
+    areas[[region.crowd for region in regions]] = height * width + 1
+    # the canvas holds columns, with a gap between them: a power of two apart they would share few lines of the cache
+    begins, ends = starts + starts // height * _GAP, stops + stops // height * _GAP
+    longest = np.maximum.reduceat(ends - begins, first[:-1]).tolist()
+    spans = list(zip(begins.tolist(), ends.tolist()))
+    canvas = bytearray(width * (height + _GAP))
+    for i in np.argsort(-areas, kind="stable").tolist():
+        ink = bytearray([VOID if regions[i].crowd else regions[i].label]) * longest[i]
+        for begin, end in spans[first[i] : first[i + 1]]:
+            canvas[begin:end] = ink[: end - begin]
+    columns = np.frombuffer(canvas, np.uint8).reshape(width, height + _GAP)
+    return np.ascontiguousarray(columns[:, :height].T)
+
+
+def read_label_map(path: str | Path, coding: Coding, size: Size) -> np.ndarray:
+    """A label-map file as uint8 (H, W) of class indices.
+
+    Palette files are read as indices and grey ones as stored values, whatever their bit depth; as colours when
+    `coding.colour`. An EXIF orientation is not applied. Raises DataError when the file cannot be read, has another size,
+    or holds a value that `coding` does not name.
+    """
+    stored = _stored(path, coding.colour, coding.threshold, size)
+    starts, lengths = _stretches(stored)
+    found = stored.reshape(-1)[starts]
+    known, labels = np.asarray(coding.values, np.int64), np.asarray(coding.labels, np.uint8)
+    entry = np.searchsorted(known, found).clip(0, max(0, len(known) - 1))
+    strange = known[entry] != found if len(known) else np.ones(len(found), bool)
+    if strange.any():
+        counts = _tally(found[strange], lengths[strange])
+        raise DataError(f"holds values that stand for no class: {_listed(counts, coding.colour)}", place=path)
+    return np.repeat(labels[entry], lengths).reshape(size)
+
+
+def stored_values(path: str | Path, colour: bool, threshold: int | None = None) -> dict[int, int]:
+    """The values in a label-map file and their pixel counts, ascending; colours as r << 16 | g << 8 | b."""
+    stored = _stored(path, colour, threshold, None)
+    starts, lengths = _stretches(stored)
+    return _tally(stored.reshape(-1)[starts], lengths)
+
+
+def region_rle(region: Region, size: Size) -> dict[str, Any]:
+    """A region as COCO's compressed run-lengths `{"size": [H, W], "counts": bytes}`; several polygons are their union."""
+    height, width = size
+    if region.counts is not None:
+        if int(region.counts.sum(dtype=np.uint64)) != height * width:
+            raise DataError(f"the run-lengths of a region do not sum to the {height} x {width} pixels of its image")
+        return coco.fr_py_objects({"size": [height, width], "counts": region.counts.tolist()}, height, width)
+    parts = [coco.fr_poly(points.reshape(-1).tolist(), height, width) for points in region.polygons]
+    return parts[0] if len(parts) == 1 else coco.merge(parts) if parts else coco.fr_poly([], height, width)
+
+
+def region_mask(region: Region, size: Size) -> np.ndarray:
+    """The pixels of a region: bool (H, W)."""
+    return np.ascontiguousarray(coco.decode(region_rle(region, size)), np.bool_)
+
+
+def region_area(region: Region, size: Size) -> int:
+    """How many pixels a region covers."""
+    return int(coco.area(region_rle(region, size)))
+
+
+def class_areas(record: Record, num_classes: int) -> np.ndarray:
+    """Pixels of each class in one image, int64 (C,).
+
+    Regions: the union of a class's regions, crowds included, even where another class is painted over it. A label-map
+    file: the pixels with its index. VOID is not counted.
+    """
+    if record.label_map is not None:
+        return np.bincount(label_map(record).reshape(-1), minlength=256)[:num_classes]
+    areas = np.zeros(num_classes, np.int64)
+    for label in {region.label for region in record.regions if region.label < num_classes}:
+        rles = [region_rle(region, record.size) for region in record.regions if region.label == label]
+        areas[label] = coco.area(coco.merge(rles))
+    return areas
+
+
+def mend_polygon(flat: Any, size: Size) -> tuple[list[float] | None, str | None]:
+    """A reader's guard for a flat polygon x0, y0, x1, y1, ...: itself when it can be drawn, else None; and why.
+
+    Points outside the image are fine, the rasteriser clips; a polygon wholly outside, with fewer than 3 points, an odd
+    number of coordinates, or coordinates that are no sane numbers is not.
+    """
+    if isinstance(flat, np.ndarray):
+        flat = flat.tolist()
+    if not isinstance(flat, list | tuple):
+        return None, "a polygon that is no list of numbers"
+    if len(flat) % 2:
+        return None, "a polygon with an odd number of coordinates"
+    if len(flat) < 6:
+        return None, "a polygon with fewer than 3 points"
+    height, width = size
+    try:
+        if not math.isfinite(sum(flat)):
+            return None, "a polygon with coordinates that are not finite"
+        xs, ys = flat[0::2], flat[1::2]
+        left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+    except (TypeError, OverflowError):
+        return None, "a polygon that is no list of numbers"
+    far_x, far_y = 10 * width + 1e4, 10 * height + 1e4
+    if left < -far_x or right > far_x or top < -far_y or bottom > far_y:
+        return None, "a polygon with coordinates far outside the image"
+    if right <= 0 or left >= width or bottom <= 0 or top >= height:
+        return None, "a polygon wholly outside the image"
+    return list(flat), None
+
+
+def mend_counts(counts: Any, size: Size) -> tuple[np.ndarray | None, str | None]:
+    """A reader's guard for COCO run-lengths, a list or a compressed string: uint32 (n,) when they fit, else None; and why."""
+    if isinstance(counts, str):
+        counts = counts.encode(errors="replace")
+    if isinstance(counts, bytes):
+        if not _is_compressed(counts):
+            return None, "run-lengths that are no compressed COCO string"
+        pairs, _, count = _uncompressed([counts])
+        values = pairs.reshape(-1)[: count[0]]
+    else:
+        try:
+            values = np.asarray(counts)
+        except (ValueError, TypeError, OverflowError):
+            return None, "run-lengths that are no list of numbers"
+        if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values):
+            return None, "run-lengths that are no list of whole numbers"
+    if values.min() < 0:
+        return None, "a negative run-length"
+    total = size[0] * size[1]
+    if values.max() > total or int(values.sum()) != total:
+        return None, f"run-lengths that do not sum to the {size[0]} x {size[1]} pixels of the image"
+    return values.astype(np.uint32), None
+
+
+def _runs(regions: Sequence[Region], size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts and stops of the runs of all regions, column-major, int64 (R,) each, and each region's first run (M + 1,)."""
+    pairs, first, _ = _uncompressed([region_rle(region, size)["counts"] for region in regions])
+    edges = np.cumsum(pairs)  # every region's run-lengths sum to H * W: one follows the other
+    edges -= np.repeat(np.arange(len(regions)) * (size[0] * size[1]), 2 * np.diff(first))
+    return edges[0::2], edges[1::2], first
+
+
+def _uncompressed(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compressed COCO run-lengths as numbers, many strings at once (cocoapi maskApi.c, rleFrString).
+
+    A number is written in groups of 5 bits, low first, plus 48; bit 0x20 says that more follow, the last group carries
+    the sign. From the fourth on, a run-length is stored as its difference to the one two before.
+
+    Returns rows of (zeros, ones) int64 (R, 2), each string's first row (N + 1,), and its count of run-lengths (N,); where
+    that is odd, the last row ends in 0.
+    """
+    groups = np.frombuffer(b"".join(texts), np.uint8) - 48
+    last = np.flatnonzero(groups < 32)  # the last group of each number
+    begin = np.concatenate(([0], last[:-1] + 1))
+    place = 5 * (np.arange(len(groups)) - np.repeat(begin, last - begin + 1))
+    numbers = np.add.reduceat((groups & 31).astype(np.int64) << place, begin)
+    numbers -= (groups[last] & 16).astype(np.int64) << (place[last] + 1)
+
+    upto = np.searchsorted(last, np.cumsum([len(text) for text in texts]) - 1) + 1
+    count = np.diff(upto, prepend=0)
+    first = np.concatenate(([0], np.cumsum((count + 1) // 2)))
+    flat = np.zeros(2 * first[-1], np.int64)
+    flat[np.arange(len(numbers)) + np.repeat(2 * first[:-1] - upto + count, count)] = numbers
+
+    pairs = flat.reshape(-1, 2)
+    zeros = pairs[first[:-1], 0].copy()  # the first run stands outside the chain of differences
+    pairs[first[:-1], 0] = 0
+    np.cumsum(pairs, axis=0, out=pairs)
+    before = np.concatenate((np.zeros((1, 2), np.int64), pairs[first[1:-1] - 1]))
+    pairs -= np.repeat(before, np.diff(first), axis=0)
+    pairs[first[:-1], 0] = zeros
+    pairs[first[1:][count % 2 == 1] - 1, 1] = 0
+    return pairs, first, count
+
+
+def _is_compressed(text: bytes) -> bool:
+    """True for a string that `_uncompressed` can read: known characters, numbers of at most 7 groups, the last complete."""
+    groups = np.frombuffer(text, np.uint8) - 48
+    if not len(groups) or groups.max() > 63 or groups[-1] > 31:
+        return False
+    last = np.flatnonzero(groups < 32)
+    return bool(np.diff(last, prepend=-1).max() <= 7)
+
+
+def _stored(path: str | Path, colour: bool, threshold: int | None, size: Size | None) -> np.ndarray:
+    """The values in a label-map file as they are stored: (H, W) of an integer type, at most 24 bits used."""
+    with images.opened(path) as picture:
+        width, height = picture.size
+        if size is not None and (height, width) != tuple(size):
+            raise images.Refused(
+                f"this label map is {height} x {width} pixels (height x width), its image {size[0]} x {size[1]}"
+            )
+        if threshold is not None:
+            return np.where(np.asarray(picture.convert("L")) >= threshold, np.uint8(255), np.uint8(0))
+        if picture.format in ("JPEG", "MPO"):
+            hint = "if it shows one class in white on black, give a `threshold` (a grey level, say 128)"
+            raise images.Refused("a JPEG file holds no exact labels: compression changes them", hint)
+        return _colours(picture) if colour else _indices(picture)
+
+
+def _colours(picture: Image.Image) -> np.ndarray:
+    rgba = np.frombuffer(picture.convert("RGBA").tobytes(), ">u4").astype(np.uint32)
+    if (rgba & 255 != 255).any():
+        raise images.Refused("a colour-coded label map with transparent pixels", "save it without transparency")
+    return (rgba >> 8).reshape(picture.height, picture.width)
+
+
+def _indices(picture: Image.Image) -> np.ndarray:
+    packing = str(picture.tile[0].args) if picture.tile else ""
+    values = np.asarray(picture)
+    if picture.mode in ("1", "L", "P") or picture.mode.startswith("I"):
+        spread = 85 if "L;2" in packing else 17 if "L;4" in packing else 1  # Pillow stretches 2 and 4 bits over 0..255
+        return values // np.uint8(spread) if spread > 1 else values.astype(np.uint8) if picture.mode == "1" else values
+    if picture.mode == "LA" and (values[..., 1] == 255).all():
+        return values[..., 0]
+    if picture.mode in ("RGB", "RGBA") and (values[..., :3] == values[..., :1]).all():
+        return values[..., 0]
+    raise images.Refused(f"holds colours (mode {picture.mode}), not class indices", "name the colour of each class")
+
+
+def _stretches(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and lengths of the stretches of equal values, row after row: a label map has few, whatever it codes."""
+    flat = values.reshape(-1)
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    return starts, np.diff(starts, append=len(flat))
+
+
+def _tally(values: np.ndarray, weights: np.ndarray) -> dict[int, int]:
+    found, place = np.unique(values, return_inverse=True)
+    counts = np.bincount(place, weights=weights)
+    return {int(value): int(count) for value, count in zip(found, counts)}
+
+
+def _listed(counts: dict[int, int], colour: bool) -> str:
+    shown = sorted(counts, key=lambda value: -counts[value])[:8]
+    names = ", ".join(f"{f'#{value:06x}' if colour else value} ({counts[value]:,} pixels)" for value in shown)
+    return names + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")

@@ -1,0 +1,18 @@
+"""The metrics room: how well label maps agree with the truth, with an interval and a convention beside every number.
+
+`Confusion` counts pixels image by image, its `scores()` are `Scores`, and an entry of CONVENTIONS restates them the way
+another project prints its own, for comparison. To add a convention: write `fn(scores, *, <options>) -> Restated` in
+`conventions.py` and add its line here.
+"""
+
+from __future__ import annotations
+
+from maskwright.core.registry import Registry
+
+CONVENTIONS: Registry = Registry(
+    "convention",
+    {
+        "hydrogen-torch": "maskwright.metrics.conventions:hydrogen_torch",
+        "sagemaker": "maskwright.metrics.conventions:sagemaker",
+    },
+)

@@ -1,0 +1,108 @@
+"""Scores on the user's original pixels: every image goes through the Predictor, every truth through `masks.label_map`.
+
+Also scores label maps that another tool wrote, as a folder of index PNGs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from maskwright.core import events
+from maskwright.core.errors import DataError
+from maskwright.core.registry import suggestion
+from maskwright.core.table import Data
+from maskwright.core.types import VOID, Coding, Record
+from maskwright.imaging import masks
+from maskwright.metrics.confusion import Confusion
+from maskwright.metrics.scores import Scores
+from maskwright.prediction.predictor import Predictor
+
+T = TypeVar("T")
+R = TypeVar("R")
+THREADS = 4  # reading, decoding and counting overlap with the network; results do not depend on it
+
+
+def evaluate(predictor: Predictor, data: Data, *, label: str = "evaluate", resamples: int = 1000) -> Scores:
+    """Scores of a predictor on labelled images. Classes are matched by name.
+
+    Raises DataError when the data have a class that the model does not know.
+    """
+    table = class_table(data.classes, predictor.classes)
+    return score(
+        lambda record: predictor(record.image, upright=record.upright).label_map, data, predictor.classes, table, label
+    )
+
+
+def evaluate_folder(folder: str | Path, data: Data) -> Scores:
+    """Scores of a folder of index PNGs (same stem as the images, values = indices into `data.classes`, 255 = no answer)."""
+    folder = Path(folder)
+    files = {file.stem: file for file in sorted(folder.rglob("*.png")) if not file.name.startswith(".")}
+    if not files:
+        raise DataError("holds no PNG files", place=folder, hint="give a folder of index PNGs, or a bundle")
+    absent = [record.id for record in data if Path(record.id).stem not in files]
+    if absent:
+        raise DataError(f"has no label map for {len(absent)} of {len(data)} images, such as {absent[0]}", place=folder)
+    values = (*range(len(data.classes)), VOID)
+    coding = Coding(values, values)
+
+    def predict(record: Record) -> np.ndarray:
+        return masks.read_label_map(str(files[Path(record.id).stem]), coding, record.size)
+
+    identity = np.arange(256, dtype=np.uint8)
+    return score(predict, data, data.classes, identity, "evaluate", decision="labels as given")
+
+
+def score(
+    predict: Callable[[Record], np.ndarray],
+    data: Data,
+    classes: tuple[str, ...],
+    table: np.ndarray,
+    label: str,
+    *,
+    decision: str = "argmax",
+    resamples: int = 1000,
+) -> Scores:
+    """Counts `predict(record)` (uint8 (H, W)) against the truth. table: uint8 (256,), truth index -> index in `classes`."""
+    confusion = Confusion(classes)
+
+    def pair(record: Record) -> tuple[str, np.ndarray, np.ndarray]:
+        truth = table[masks.label_map(record)]
+        return record.id, truth, predict(record)
+
+    done = ordered(pair, data, THREADS)
+    for id, truth, predicted in events.progress(done, label, len(data)):
+        confusion.add(id, truth, predicted)
+    return confusion.scores(expected=len(data), decision=decision, resamples=resamples)
+
+
+def class_table(given: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
+    """uint8 (256,): index in `given` -> index in `known`, by name; VOID stays VOID. DataError for a name not known."""
+    table = np.full(256, VOID, np.uint8)
+    for index, name in enumerate(given):
+        if name not in known:
+            hint = f"{suggestion(name, known)}; rename or drop it with `classes:`"
+            raise DataError(f"the data have the class `{name}`, which the model does not know", hint=hint)
+        table[index] = known.index(name)
+    return table
+
+
+def ordered(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """`map` in threads: results in order, at most a few items ahead of the one that is taken."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

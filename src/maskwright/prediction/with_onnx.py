@@ -1,0 +1,50 @@
+"""A network that runs in onnxruntime, as the Predictor wants it. Everything needed to predict stands in the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from maskwright.bundles.bundle import Description, describe
+from maskwright.core.errors import ModelError
+from maskwright.prediction.predictor import Network
+
+CONTRACT = "network/1"  # float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)
+ERRORS = tuple(e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception))  # no common base
+KEY = "maskwright"  # metadata: the Description as JSON; "contract" stands beside it
+
+
+def open_file(path: str | Path, *, threads: int = 0) -> tuple[Network, Description]:
+    """The network and its description from a model.onnx.
+
+    Raises ModelError when the file is missing, torn, not ONNX, not ours, or of a contract this version does not know.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError("not found", place=path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # failures are raised; the rest is chatter
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except ERRORS as error:
+        raise ModelError(f"is not a usable ONNX file ({str(error).splitlines()[0][:200]})", place=path) from error
+    metadata = session.get_modelmeta().custom_metadata_map
+    if KEY not in metadata:
+        raise ModelError("is not a Maskwright export (no description in its metadata)", place=path)
+    if metadata.get("contract") != CONTRACT:
+        raise ModelError(f"has the contract `{metadata.get('contract')}`; this version runs `{CONTRACT}`", place=path)
+    try:
+        description = describe(json.loads(metadata[KEY]), path)
+    except ValueError as error:
+        raise ModelError("has damaged metadata", place=path) from error
+    output, name = session.get_outputs()[0].name, session.get_inputs()[0].name
+
+    def network(pixels: np.ndarray) -> np.ndarray:
+        return session.run([output], {name: pixels})[0]
+
+    return network, description

@@ -1,0 +1,254 @@
+"""What the page says in words and rows: scores, the fate of the data, effort, machine. Plain values in, plain values out.
+
+Everything that comes from a run folder may be missing or null; what is not known is None and the page leaves it out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maskwright.core.terminal import duration
+from maskwright.core.types import BACKGROUND
+from maskwright.metrics.scores import MEASURES
+from maskwright.report import figures
+from maskwright.report.figures import Chart, Line, Matrix, is_number
+
+PARTS = {"test": "test", "val": "validation", "train": "training"}  # in the order of their weight on the page
+MOST_GROUPS, MOST_EXAMPLES, MOST_IMAGES, MOST_LINES = 40, 3, 100, 200
+FATES = {"refused": 0, "repaired": 1, "ignored": 2}
+NO_CLASS = "no class"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One headline number of a set. value, low, high: in 0..1, None where undefined."""
+
+    name: str
+    label: str
+    meaning: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Everything the page says of one scored set. images: the worst first, at most MOST_IMAGES."""
+
+    part: str
+    headlines: tuple[Headline, ...]
+    num_images: int
+    scope: str
+    convention: str
+    classes: tuple[dict[str, Any], ...]
+    confusion: Matrix | None
+    spread: tuple[tuple[float, int], ...]
+    images: tuple[dict[str, Any], ...]
+
+    def headline(self, name: str) -> Headline | None:
+        return next((h for h in self.headlines if h.name == name and h.value is not None), None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Items of the ledger that share a fate and a reason. why: the reason of the first, others differ in numbers and names."""
+
+    kind: str
+    fate: str
+    why: str
+    count: int
+    alike: bool
+    examples: tuple[str, ...]
+
+
+def scored_sets(scores: Mapping[str, Any]) -> tuple[Scored, ...]:
+    """The sets in scores.json, the most telling first."""
+    return tuple(scored(name, value) for part, name in PARTS.items() if isinstance(value := scores.get(part), dict))
+
+
+def scored(part: str, value: Mapping[str, Any]) -> Scored:
+    classes = dicts(value.get("classes"))
+    names = [str(row.get("name")) for row in classes]
+    images = sorted(dicts(value.get("per_image")), key=lambda row: (not is_number(row.get("miou")), row.get("miou")))
+    spread = figures.histogram(row["miou"] for row in images if is_number(row.get("miou")))
+    counted = mapping(value.get("images"))
+    total = sum(row["truth_pixels"] for row in classes if is_number(row.get("truth_pixels")))
+    shares = [{**row, "share": ratio(row.get("truth_pixels"), total)} for row in classes]
+    return Scored(
+        part=part,
+        headlines=headlines(value, names, classes),
+        num_images=counted["scored"] if is_number(counted.get("scored")) else len(images),
+        scope=scope(counted, mapping(value.get("pixels"))),
+        convention=str(value.get("convention") or ""),
+        classes=tuple(shares),
+        confusion=confusion(value.get("confusion"), names),
+        spread=tuple(spread),
+        images=tuple(images[:MOST_IMAGES]),
+    )
+
+
+def headlines(value: Mapping[str, Any], names: Sequence[str], classes: Sequence[dict[str, Any]]) -> tuple[Headline, ...]:
+    present = [bool(row.get("truth_pixels")) for row in classes]
+    first = bool(names) and names[0] == BACKGROUND
+    numbers = {"present": sum(present), "classes": len(names), "foreground": sum(present[first:])}
+    found = []
+    for name, told in mapping(value.get("headlines")).items():
+        label, meaning = MEASURES.get(name, (name, ""))
+        low, high = (number(mapping(told).get(end)) for end in ("low", "high"))
+        found.append(Headline(name, label, meaning.format(**numbers), number(mapping(told).get("value")), low, high))
+    return tuple(found)
+
+
+def scope(images: Mapping[str, Any], pixels: Mapping[str, Any]) -> str:
+    """`pixels scored N of N` and its kin, in words."""
+    parts = []
+    if is_number(images.get("scored")) and is_number(images.get("of")):
+        parts.append(f"{images['scored']:,} of {images['of']:,} images scored")
+    if is_number(pixels.get("scored")) and is_number(pixels.get("total")):
+        void = f" ({pixels['void']:,} void)" if pixels.get("void") else ""
+        parts.append(f"{pixels['scored']:,} of {pixels['total']:,} pixels scored{void}")
+    if pixels.get("unanswered"):
+        parts.append(f"{pixels['unanswered']:,} pixels were given no class and count as wrong")
+    return "; ".join(parts)
+
+
+def confusion(counts: Any, names: Sequence[str]) -> Matrix | None:
+    """The picture of the matrix; its last column (no class) only where something stands in it."""
+    if not isinstance(counts, list) or len(counts) != len(names):
+        return None
+    rows = [[value if is_number(value) else 0 for value in row] for row in counts if isinstance(row, list)]
+    if any(len(row) != len(names) + 1 for row in rows) or len(rows) != len(names):
+        return None
+    if any(row[-1] for row in rows):
+        return figures.confusion(rows, names, [*names, NO_CLASS])
+    return figures.confusion([row[:-1] for row in rows], names, names)
+
+
+def curves(events: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
+    """Losses, scores, learning rate and speed against samples seen."""
+    epochs, steps = of(events, "epoch"), of(events, "step")
+
+    def line(name: str, kind: str, key: str, show: Any, rows: Sequence[Mapping[str, Any]] = epochs) -> Line:
+        return Line(name, kind, [(row.get("samples"), row.get(key)) for row in rows], show)
+
+    best = next((e.get("samples") for e in reversed(epochs) if e.get("best")), None)
+    best = number(best)
+    charts = (
+        figures.chart(
+            "Loss",
+            [
+                line("batch", "faint", "loss", None, steps),
+                line("training", "first", "train_loss", "{:.3f}".format),
+                line("validation", "second", "val_loss", "{:.3f}".format),
+            ],
+            best=best,
+        ),
+        figures.chart(
+            "Validation scores",
+            [
+                line("mean IoU", "first", "val_miou", "{:.3f}".format),
+                line("pixel accuracy", "second", "val_pixel_accuracy", "{:.3f}".format),
+            ],
+            top=1.0,
+            best=best,
+        ),
+        figures.chart("Learning rate", [line("learning rate", "first", "lr", figures.short, steps or epochs)]),
+        figures.chart("Images per second", [line("images/s", "first", "images_per_second", "{:.1f}".format)]),
+    )
+    return tuple(chart for chart in charts if chart)
+
+
+def ledger_groups(ledger: Mapping[str, Any]) -> tuple[Group, ...]:
+    """Lines that differ only in numbers and names become one: refused first, then the largest."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for line in dicts(ledger.get("lines")):
+        why = str(line.get("why"))
+        pattern = re.sub(r"`[^`]*`|'[^']*'|\d[\d.,]*", "#", why)
+        groups.setdefault((str(line.get("fate")), str(line.get("kind")), pattern), []).append(line)
+    found = [
+        Group(
+            kind=kind,
+            fate=fate,
+            why=str(lines[0].get("why")),
+            count=len(lines),
+            alike=len({line.get("why") for line in lines}) > 1,
+            examples=tuple(str(line.get("item")) for line in lines[:MOST_EXAMPLES]),
+        )
+        for (fate, kind, _), lines in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda g: (FATES.get(g.fate, 9), -g.count)))
+
+
+def effort(run: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Rows of (what, estimated, measured, measured / estimated)."""
+    estimate, actual = mapping(run.get("estimate")), mapping(run.get("actual"))
+    rows = []
+    for name, key, show in (("time", "seconds", duration), ("peak memory", "memory_gb", gigabytes)):
+        guessed, measured = number(estimate.get(key)), number(actual.get(key))
+        if guessed is None and measured is None:
+            continue
+        quotient = ratio(measured, guessed)
+        texts = ("–" if value is None else show(value) for value in (guessed, measured))
+        rows.append((name, *texts, "–" if quotient is None else f"{quotient:.2f}×"))
+    return rows
+
+
+def machine(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of (what, value) on device, precision, hardware and versions."""
+    device, hardware = mapping(run.get("device")), mapping(run.get("hardware"))
+    cores, memory = hardware.get("cores"), number(hardware.get("memory_gb"))
+    named = " – ".join(str(device[key]) for key in ("name", "reason") if device.get(key))
+    rows = [
+        ("device", named),
+        ("precision", device.get("precision")),
+        ("GPU", hardware.get("gpu")),
+        ("CPU", " – ".join(str(v) for v in (hardware.get("cpu"), f"{cores} cores" if cores else None) if v)),
+        ("memory", gigabytes(memory) if memory is not None else None),
+        *((str(name), version) for name, version in mapping(run.get("versions")).items()),
+    ]
+    return [(name, str(value)) for name, value in rows if value]
+
+
+def summary(run: Mapping[str, Any]) -> str:
+    """One sentence for those who read only one: which network learned what, from how much, where."""
+    model, data = mapping(run.get("model")), mapping(run.get("data"))
+    if not model.get("name"):
+        return ""
+    encoder = f" with a {model['encoder']} encoder" if model.get("encoder") else ""
+    size = f" ({model['parameters'] / 1e6:,.1f} million parameters)" if is_number(model.get("parameters")) else ""
+    classes = run.get("classes")
+    what = f" learns {len(classes)} classes" if isinstance(classes, list) and classes else " is trained"
+    images = mapping(data.get("images")).get("train")
+    source = f" from {images:,} images" if is_number(images) else ""
+    device = mapping(run.get("device")).get("name")
+    where = f" on {device}" if device else ""
+    seconds = number(mapping(run.get("actual")).get("seconds"))
+    time = f" in {duration(seconds)}" if seconds is not None else ""
+    return f"{model['name']}{encoder}{size}{what}{source}{where}{time}."
+
+
+def of(events: Iterable[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    return [event for event in events if event.get("event") == name]
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: Any) -> float | None:
+    return value if is_number(value) else None
+
+
+def ratio(part: Any, whole: Any) -> float | None:
+    return part / whole if is_number(part) and is_number(whole) and whole else None
+
+
+def gigabytes(value: float) -> str:
+    return f"{value:.1f} GB"

@@ -1,0 +1,1 @@
+"""What differs between tasks and needs no torch: encode (Record -> arrays) and decode (raw outputs -> Prediction)."""

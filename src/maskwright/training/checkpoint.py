@@ -1,0 +1,78 @@
+"""Checkpoints: everything a training needs to go on as if it had not stopped. Private to a run; bundles are for others.
+
+Files appear whole or not at all, so that a kill at any moment leaves the one before.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskwright.core import files
+from maskwright.core.errors import ModelError
+
+
+@dataclass
+class Position:
+    """Where a training stands. epoch and batch are counted from 0 and name what comes next."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples: int = 0
+    best: float = -1.0
+    best_epoch: int = -1
+    seconds: float = 0.0
+    epochs: int = 0  # the length that was settled on, so that a resumed schedule is the same
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(path: Path, position: Position, **parts: Any) -> None:
+    """Writes the position, the torch random state and the state dicts of `parts`. Raises SetupError when it cannot."""
+    state = {
+        "position": asdict(position),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **{name: part.state_dict() for name, part in parts.items() if part is not None},
+    }
+    with files.written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def restore(path: Path, **parts: Any) -> Position:
+    """Loads the parts in place and returns the position. Raises ModelError when the file is torn or of another recipe."""
+    state = _read(path)
+    try:
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        return Position(**state["position"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        hint = "start anew without `--resume`"
+        raise ModelError("does not belong to this recipe or version", place=path, hint=hint) from error
+
+
+def save_weights(path: Path, module: torch.nn.Module) -> None:
+    with files.written_whole(path) as temporary:
+        torch.save(module.state_dict(), temporary)
+
+
+def load_weights(path: Path, module: torch.nn.Module) -> None:
+    module.load_state_dict(_read(path))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError("not found", place=path, hint="the run has no checkpoint yet; start it anew") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot be read ({str(error).splitlines()[0][:120]})", place=path) from error

@@ -1,0 +1,82 @@
+"""How long a training will take and how much memory it needs, measured on a copy of the network before the first step."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from maskwright.models.device import Device
+from maskwright.models.segmenter import Segmenter
+
+from maskwright.core.recipe import Recipe
+
+REPEATS = 3
+DEFAULT_MINUTES = 10.0
+MOST_EPOCHS = 300  # of a training that is bounded by minutes: more passes over few images only memorise them
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """epochs: the length settled on. seconds: of the whole training. validate_every: epochs between validations."""
+
+    epochs: int
+    seconds: float
+    step_seconds: float
+    validation_seconds: float
+    validate_every: int
+    memory_gb: float
+
+
+def estimate(
+    segmenter: Segmenter,
+    recipe: Recipe,
+    device: Device,
+    *,
+    batch: int,
+    steps_per_epoch: int,
+    validate_some: Callable[[], float],
+    num_validation: int,
+) -> Estimate:
+    """Times a few steps on random pixels and a few validation images, and settles the number of epochs.
+
+    validate_some: predicts and scores a few images and returns the seconds one of them takes.
+    Validation may cost as much time as the training itself; beyond that it runs every few epochs.
+    """
+    step_seconds = _time_step(segmenter, recipe, device, batch)
+    validation = validate_some() * num_validation
+    epoch_seconds = step_seconds * steps_per_epoch
+    every = max(1, round(validation / max(epoch_seconds, 1e-9)))
+    each = epoch_seconds + validation / every
+    if recipe.train.epochs is not None:
+        epochs = recipe.train.epochs
+    else:
+        seconds = 60 * (recipe.train.minutes or DEFAULT_MINUTES)
+        epochs = min(MOST_EPOCHS, max(1, int(seconds / each)))
+    every = min(every, epochs)
+    return Estimate(epochs, epochs * each, step_seconds, validation, every, device.peak_memory_gb())
+
+
+def _time_step(segmenter: Segmenter, recipe: Recipe, device: Device, batch: int) -> float:
+    """Median seconds of a training step on random pixels; the segmenter and the random state are left as they were."""
+    state = torch.get_rng_state()
+    trial = copy.deepcopy(segmenter).train()
+    optimizer = torch.optim.AdamW(trial.parameters(), lr=0.0)  # two moments: the most memory an optimiser of ours takes
+    images = torch.randint(0, 256, (batch, 3, *recipe.size), device=device.device).float()
+    images = device.layout(images)
+    targets = torch.zeros((batch, *recipe.size), dtype=torch.int64, device=device.device)
+    times = []
+    for _ in range(REPEATS + 1):
+        began = time.perf_counter()
+        with device.autocast():
+            losses = trial(images, targets)
+        sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        device.synchronize()
+        times.append(time.perf_counter() - began)
+    torch.set_rng_state(state)
+    return statistics.median(times[1:])

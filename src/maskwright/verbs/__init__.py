@@ -1,0 +1,23 @@
+"""The shelf of commands: one file, one function each. Every command is also `maskwright.<name>` in Python.
+
+A verb imports the rooms it needs inside the function, so that `maskwright --help` stays light. What it returns has
+`to_json() -> dict`, `show(console)` and `next`, the commands that are useful now.
+"""
+
+from maskwright.core.registry import Registry
+
+VERBS: Registry = Registry(
+    "command",
+    {
+        "demo": "maskwright.verbs.demo:demo",
+        "check": "maskwright.verbs.check:check",
+        "new": "maskwright.verbs.new:new",
+        "train": "maskwright.verbs.train:train",
+        "evaluate": "maskwright.verbs.evaluate:evaluate",
+        "predict": "maskwright.verbs.predict:predict",
+        "export": "maskwright.verbs.export:export",
+        "report": "maskwright.verbs.report:report",
+        "runs": "maskwright.verbs.runs:runs",
+        "explain": "maskwright.verbs.explain:explain",
+    },
+)

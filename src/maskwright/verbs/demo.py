@@ -1,0 +1,75 @@
+"""`maskwright demo`: the whole way, offline, in about a minute: made-up photos, a trained model, scores, masks, a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from maskwright.verbs.evaluate import Evaluated
+    from maskwright.verbs.train import Trained
+
+SECONDS = 45.0  # of training; the epochs that fit are run
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made, and the two scores that must agree: the training's own, and that of model.onnx alone."""
+
+    trained: Trained
+    evaluated: Evaluated
+    masks: str
+    next: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "train": self.trained.to_json(),
+            "evaluate": {"miou": self.evaluated.scores["miou"], "model": self.evaluated.model},
+            "masks": self.masks,
+        }
+
+    def show(self, console: Console) -> None:
+        self.trained.show(console)
+        same = abs(self.trained.scores["miou"] - self.evaluated.scores["miou"])
+        console.print(f"model.onnx alone scores the same: mean IoU {self.evaluated.scores['miou']:.4f} (difference {same:.1g})")
+        console.print(f"masks and overlays of the validation photos: {self.masks}", markup=False, soft_wrap=True)
+
+
+def demo(folder: str = "demo", *, images: int = 72, seconds: float = SECONDS) -> Demo:
+    """Make a small data set offline, train on it, score, export, predict, and write a report.
+
+    Parameters
+    ----------
+    folder
+        gets photos/, runs/ and masks/.
+    images
+        photos to draw.
+    seconds
+        time for the training itself.
+    """
+    from pathlib import Path
+
+    from maskwright.core import terminal
+    from maskwright.data import synthetic
+    from maskwright.verbs.evaluate import evaluate
+    from maskwright.verbs.predict import predict
+    from maskwright.verbs.train import train
+
+    home = Path(folder)
+    with terminal.shown():
+        photos = synthetic.make(home / "photos", num=images)
+        changes = {"size": 128, "train.minutes": seconds / 60, "train.batch": 8, "model.weights": "none"}
+        trained = train(str(photos), changes, out=str(home / "runs"))
+        model = str(Path(trained.bundle) / "model.onnx")
+        evaluated = evaluate(model, str(photos), split=str(Path(trained.run) / "split.json"), part="val")
+        masks = str(home / "masks")
+        predict(model, str(photos), out=masks)
+    following = [
+        f"open {trained.report}",
+        f"maskwright check {photos}",
+        "maskwright train PATH_TO_YOUR_PHOTOS_AND_LABELS",
+        "maskwright explain recipe",
+    ]
+    return Demo(trained, evaluated, masks, following)

@@ -1,0 +1,150 @@
+"""`maskwright explain`: what every key of a recipe means and which options every shelf's entry has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from maskwright.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Explained:
+    """title, one paragraph, and rows of (name, type, default, help)."""
+
+    title: str
+    text: str
+    rows: list[dict[str, Any]]
+    next: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"title": self.title, "text": self.text, "rows": self.rows}
+
+    def show(self, console: Console) -> None:
+        from rich.markup import escape
+        from rich.table import Table
+
+        console.print(f"[bold]{escape(self.title)}[/]")
+        if self.text:
+            console.print(escape(self.text))
+        if not self.rows:
+            return
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="cyan")
+        table.add_column(style="dim")
+        table.add_column()
+        for row in self.rows:
+            kind = f"{row.get('type', '')}{'' if row.get('default') is None else ' = ' + str(row['default'])}".strip()
+            table.add_row(escape(row["name"]), escape(kind), escape(row["help"]))
+        console.print(table)
+
+
+def explain(topic: str = "recipe", name: str | None = None) -> Explained:
+    """Explain recipe keys, or the entries of a shelf and their options.
+
+    Parameters
+    ----------
+    topic
+        recipe, model, loss, optimizer, schedule, augment, format, convention or exporter.
+    name
+        one entry of that shelf, as in `maskwright explain model unet`.
+    """
+    from maskwright.core.errors import RecipeError
+    from maskwright.core.registry import suggestion
+
+    if topic == "recipe":
+        return _recipe()
+    shelves = _shelves()
+    topic = topic.removesuffix("s") if topic.removesuffix("s") in shelves else topic
+    if topic not in shelves:
+        raise RecipeError(f"nothing is called `{topic}`", place="explain", hint=suggestion(topic, ["recipe", *shelves]))
+    table = shelves[topic]()
+    return _shelf(topic, table) if name is None else _entry(topic, name, table)
+
+
+def _shelves() -> dict[str, Any]:
+    def models() -> Registry:
+        from maskwright.models import MODELS
+
+        return MODELS
+
+    def losses() -> Registry:
+        from maskwright.training import LOSSES
+
+        return LOSSES
+
+    def optimizers() -> Registry:
+        from maskwright.training import OPTIMIZERS
+
+        return OPTIMIZERS
+
+    def schedules() -> Registry:
+        from maskwright.training import SCHEDULES
+
+        return SCHEDULES
+
+    def augments() -> Registry:
+        from maskwright.training import AUGMENTS
+
+        return AUGMENTS
+
+    def formats() -> Registry:
+        from maskwright.data.formats import FORMATS
+
+        return FORMATS
+
+    def conventions() -> Registry:
+        from maskwright.metrics import CONVENTIONS
+
+        return CONVENTIONS
+
+    def exporters() -> Registry:
+        from maskwright.export import EXPORTERS
+
+        return EXPORTERS
+
+    return {
+        "model": models,
+        "loss": losses,
+        "optimizer": optimizers,
+        "schedule": schedules,
+        "augment": augments,
+        "format": formats,
+        "convention": conventions,
+        "exporter": exporters,
+    }
+
+
+def _recipe() -> Explained:
+    from maskwright.core.recipe import described_keys
+
+    rows = [
+        {"name": key, "type": kind, "default": default, "help": text} for key, kind, default, text in described_keys()
+    ]
+    text = "Every key has a default except `data`. On the command line: maskwright train recipe.yaml train.epochs=20"
+    return Explained("recipe", text, rows, ["maskwright new PATH", "maskwright explain model unet"])
+
+
+def _shelf(topic: str, table: Registry) -> Explained:
+    rows = [{"name": name, "type": "", "default": None, "help": table.summary(name)} for name in table]
+    return Explained(f"{topic}s", "", rows, [f"maskwright explain {topic} {rows[0]['name']}"] if rows else [])
+
+
+def _entry(topic: str, name: str, table: Registry) -> Explained:
+    rows = [
+        {
+            "name": option.name,
+            "type": _type_name(option.type),
+            "default": "required" if option.default is option.required else repr(option.default),
+            "help": option.help,
+        }
+        for option in table.options(name).values()
+    ]
+    return Explained(f"{topic} {name}", table.description(name), rows)
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")

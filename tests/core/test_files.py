@@ -1,0 +1,74 @@
+"""Files appear whole or not at all; events reach their receivers; a torn log is still read."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskwright.core import events, files
+from maskwright.core.errors import SetupError
+
+
+def test_a_file_appears_whole_with_the_usual_mode(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "a.txt"
+    files.write_text(target, "hello")
+    assert target.read_text() == "hello"
+    umask = os.umask(0)
+    os.umask(umask)
+    assert target.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    files.write_text(target, "old")
+    with pytest.raises(KeyError), files.written_whole(target) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SetupError, match="cannot be written"):
+        files.write_text(tmp_path / "file" / "below.txt", "x")
+    with pytest.raises(SetupError, match="cannot be written"):
+        files.check_writable(tmp_path / "file" / "below")
+
+
+@pytest.mark.slow
+def test_kill_9_never_leaves_half_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "big.json"
+    code = (
+        "import sys; from pathlib import Path; from maskwright.core import files\n"
+        "n = 0\nwhile True:\n    n += 1; files.write_json(Path(sys.argv[1]), [n] * 200_000); print(n, flush=True)"
+    )
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        values = json.loads(target.read_text())
+        assert len(values) == 200_000
+        assert len(set(values)) == 1
+
+
+def test_receivers_hear_events_only_inside_their_block(tmp_path: Path) -> None:
+    heard: list[str] = []
+    log = tmp_path / "events.jsonl"
+    with events.listening(lambda e: heard.append(e.name), events.JsonLines(log)):
+        events.say("one")
+        assert list(events.progress([1, 2, 3], "count")) == [1, 2, 3]
+    events.say("two")
+    assert heard == ["say", "progress", "progress"]
+    assert [e["text"] for e in events.read_json_lines(log)] == ["one"]
+    with log.open("a") as file:
+        file.write('{"event": "say", "te')
+    assert len(events.read_json_lines(log)) == 1
