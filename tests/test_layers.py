@@ -18,9 +18,9 @@ FLOORS = {
     "bundles": 3,
     "models": 4,
     "prediction": 5,
-    "training": 6,
+    "export": 6,
+    "training": 7,
     "report": 7,
-    "export": 7,
     "verbs": 9,
     "": 10,  # cli.py, __init__.py, __main__.py
 }

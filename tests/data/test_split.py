@@ -35,12 +35,12 @@ LISTS = [
     # official lists of the images -> train, val, test counts and a word of `how`
     (["train"] * 6 + ["val"] * 3, (6, 3, 0), "official lists (train 6, val 3)"),
     (["train"] * 6 + ["val"] * 3 + ["test"] * 2, (6, 3, 2), "official lists (train 6, val 3, test 2)"),
-    (["train"] * 10 + ["test"] * 4, (8, 2, 4), "official lists (test 4); fold 0 of 5 of 10 images"),
+    (["train"] * 10 + ["test"] * 4, (8, 2, 4), "official lists (test 4); fold 0 of 5 held out from 10 images"),
     (["trainval"] * 10 + ["test"] * 4, (8, 2, 4), "test 4"),
-    (["train"] * 10, (8, 2, 0), "fold 0 of 5 of 10 images"),
-    ([None] * 10, (8, 2, 0), "fold 0 of 5 of 10 images"),
-    (["val"] * 10, (8, 2, 0), "fold 0 of 5 of 10 images"),
-    (["test"] * 10, (8, 2, 0), "fold 0 of 5 of 10 images"),
+    (["train"] * 10, (8, 2, 0), "fold 0 of 5 held out from 10 images"),
+    ([None] * 10, (8, 2, 0), "fold 0 of 5 held out from 10 images"),
+    (["val"] * 10, (8, 2, 0), "fold 0 of 5 held out from 10 images"),
+    (["test"] * 10, (8, 2, 0), "fold 0 of 5 held out from 10 images"),
     (["val"] * 10 + ["test"] * 3, (8, 2, 3), "test 3"),
     (["training"] * 3 + ["validation"] * 2 + [None] * 2, (5, 2, 0), "official lists (train 5, val 2)"),
     ([None] * 5 + ["valid"] * 2, (5, 2, 0), "official lists"),
@@ -191,18 +191,18 @@ def test_files_of_the_same_content_are_held_together():
 
 
 REFUSED = [
-    (dict(n=0), DataError, "no image"),
-    (dict(n=1), DataError, "one image only"),
-    (dict(n=3, fold=4), DataError, "fold 4 of 5 is empty: there are only 3 images"),
-    (dict(n=4, group=r"(img)"), DataError, "all 4 images are in one group"),
-    (dict(n=4, group=r"img"), RecipeError, "0 groups"),
-    (dict(n=4, group=r"(i)(m)"), RecipeError, "2 groups"),
-    (dict(n=4, group=r"(i"), RecipeError, "not a regular expression"),
-    (dict(n=4, group=r"(zebra)"), RecipeError, "found in no image id; an id looks like `img_0000`"),
-    (dict(n=4, folds=1), RecipeError, "at least 2 folds"),
-    (dict(n=4, fold=5), RecipeError, "must be 0 to 4"),
-    (dict(n=4, fraction=1.0), RecipeError, "between 0 and 1"),
-    (dict(n=4, fraction=0.0), RecipeError, "between 0 and 1"),
+    ({"n": 0}, DataError, "no image"),
+    ({"n": 1}, DataError, "one image only"),
+    ({"n": 3, "fold": 4}, DataError, "fold 4 of 5 is empty: there are only 3 images"),
+    ({"n": 4, "group": r"(img)"}, DataError, "all 4 images are in one group"),
+    ({"n": 4, "group": r"img"}, RecipeError, "0 groups"),
+    ({"n": 4, "group": r"(i)(m)"}, RecipeError, "2 groups"),
+    ({"n": 4, "group": r"(i"}, RecipeError, "not a regular expression"),
+    ({"n": 4, "group": r"(zebra)"}, RecipeError, "found in no image id; an id looks like `img_0000`"),
+    ({"n": 4, "folds": 1}, RecipeError, "at least 2 folds"),
+    ({"n": 4, "fold": 5}, RecipeError, "must be 0 to 4"),
+    ({"n": 4, "fraction": 1.0}, RecipeError, "between 0 and 1"),
+    ({"n": 4, "fraction": 0.0}, RecipeError, "between 0 and 1"),
 ]
 
 

@@ -61,7 +61,10 @@ def fake_run(
     side: int = 320,
     seed: int = 0,
 ) -> Path:
-    """Writes the run folder and returns it. images: of each scored set; shown: best, worst and twice as many training pictures."""
+    """Writes the run folder and returns it.
+
+    images: of the validation set, half as many of the test set. shown: best and worst pictures, and twice as many of training.
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     scenes = [scene(f"photos/IMG_{4000 + i}.jpg", len(classes), side, rng) for i in range(images)]
@@ -71,7 +74,10 @@ def fake_run(
     (folder / "recipe.yaml").write_text(RECIPE)
     dump(folder / "run.json", record(classes, colours, scenes))
     dump(folder / "ledger.json", ledger().to_json())
-    dump(folder / "split.json", {"schema": 1, "how": "fold 0 of 5", "train": [], "val": [s.id for s in scenes], "test": []})
+    dump(
+        folder / "split.json",
+        {"schema": 1, "how": "fold 0 of 5", "train": [], "val": [s.id for s in scenes], "test": []},
+    )
     if status == "finished":
         parts = {"val": scenes, **({"test": scenes[: images // 2]} if test else {})}
         scores = {part: score(classes, listed) for part, listed in parts.items()}
@@ -81,7 +87,7 @@ def fake_run(
 
 
 def scene(id: str, num_classes: int, side: int, rng: np.random.Generator) -> Scene:
-    """Polygons in a half circle of parts before a street-like ground; the answer is shifted and mixes neighbouring classes up."""
+    """Polygons before a grey ground; the answer shifts them and takes some for their neighbour class."""
     h, w = round(side * rng.uniform(0.6, 0.8)), side
     truth, predicted = Image.new("L", (w, h)), Image.new("L", (w, h))
     sky = np.linspace((150, 180, 205), (95, 92, 88), h)[:, None].repeat(w, 1)
@@ -153,7 +159,11 @@ def history(epochs: int, status: str, hint: str, text: str, rng: np.random.Gener
         {"time": time, "event": "status", "status": "running", "hint": ""},
         {"time": time, "event": "say", "text": "device: NVIDIA H100 80GB HBM3, because CUDA is there; precision bf16"},
         {"time": time, "event": "say", "text": "left and right classes swap when an image is flipped: back_left_door"},
-        {"time": time, "event": "warn", "text": "the same image is in train and val: IMG_4001.jpg, IMG_4002.jpg (same pixels)"},
+        {
+            "time": time,
+            "event": "warn",
+            "text": "the same image is in train and val: IMG_4001.jpg, IMG_4002.jpg (same pixels)",
+        },
     ]
     best = 0.0
     for epoch in range(1, epochs + 1):
@@ -167,14 +177,23 @@ def history(epochs: int, status: str, hint: str, text: str, rng: np.random.Gener
         told.append(
             {
                 "time": time + 40 * epoch, "event": "epoch", "epoch": epoch, "epochs": max(epochs, 12),
-                "samples": epoch * steps * batch, "train_loss": clean, "losses": {"cross_entropy": clean * 0.6, "dice": clean * 0.4},
+                "samples": epoch * steps * batch, "train_loss": clean,
+                "losses": {"cross_entropy": clean * 0.6, "dice": clean * 0.4},
                 "val_loss": clean * (1.06 + 0.012 * epoch), "val_miou": miou, "val_pixel_accuracy": 0.6 + 0.45 * miou,
                 "lr": rate, "images_per_second": 92 + rng.normal(0, 3), "waiting": 0.03, "peak_memory_gb": 3.6,
                 "seconds": 38.4, "best": bool(miou > best),
             }
         )  # fmt: skip
         best = max(best, miou)
-    told.append({"time": time + 40 * epochs + 20, "event": "status", "status": status, "hint": hint, **({"text": text} if text else {})})
+    told.append(
+        {
+            "time": time + 40 * epochs + 20,
+            "event": "status",
+            "status": status,
+            "hint": hint,
+            **({"text": text} if text else {}),
+        }
+    )
     return told
 
 
@@ -234,7 +253,9 @@ def ledger() -> Ledger:
     made.seen("annotation", 2957)
     made.used("annotation", 2890)
     for number in range(61):
-        made.repaired("annotation", 7000 + number, f"polygon reached {number + 2} pixels beyond the image and was clipped")
+        made.repaired(
+            "annotation", 7000 + number, f"polygon reached {number + 2} pixels beyond the image and was clipped"
+        )
     for number in range(6):
         made.ignored("annotation", 9000 + number, "crowd region (crowd: ignore)")
     made.note("category `_background_` (id 1) is never used and makes no class")

@@ -233,8 +233,8 @@ class Packer:
         self,
         label: int,
         *,
-        polygons: Iterable[Sequence[float]] = (),
-        counts: Sequence[int] | None = None,
+        polygons: Iterable[Sequence[float] | np.ndarray] = (),
+        counts: Sequence[int] | np.ndarray | None = None,
         crowd: bool = False,
         id: int = -1,
         attributes: Mapping[str, Any] | None = None,
@@ -253,7 +253,7 @@ class Packer:
         self._kind.append(_POLYGONS if counts is None else _RUNS)
         self._first_part.append(len(self._part_start))
         values: array[Any] = self._coordinates if counts is None else self._counts
-        parts = polygons if counts is None else [counts]
+        parts: Iterable[Any] = polygons if counts is None else [counts]
         before = len(self._part_start)
         for part in parts:
             self._part_start.append(len(values))

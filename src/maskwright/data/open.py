@@ -7,6 +7,7 @@ says what the path is instead (an archive, a web page, a Git LFS pointer) or wha
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -26,12 +27,16 @@ from maskwright.imaging.images import is_image_name
 SURE_ENOUGH = 0.3
 _PULL = "run `git lfs pull` in its repository"
 _ARCHIVES = {b"PK\3\4": "unzip", b"\x1f\x8b": "tar -xzf", b"BZh": "tar -xjf", b"\xfd7zXZ": "tar -xJf"}
+_ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".7z", ".rar"}
+_PARTS = re.compile(
+    "images?|imgs?|photos|jpegimages|masks?|labels?|annotations?|segmentationclass|trimaps|train|val|test"
+)
 _ARCHIVES |= {b"7z\xbc\xaf": "7z x", b"Rar!": "unrar x"}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A data set as read. format: its name on the shelf; reason: how it was recognised, one clause."""
+    """A data set as read. format: its name on the shelf; reason: how it was recognised, one clause, or "asked for"."""
 
     data: Data
     ledger: Ledger
@@ -57,10 +62,11 @@ def open_data(
     """
     path = Path(path).expanduser()
     ledger = Ledger() if ledger is None else ledger
-    if format is not None:
-        FORMATS.check(format, "format")
-    _check_path(path)
-    name, reason = (format, "asked for") if format is not None else recognise(path)
+    if format is None:
+        name, reason = recognise(path)
+    else:
+        name, reason = FORMATS.check(format, "format"), "asked for"
+        _check_path(path)
     given = dict(options or {})
     check_entry(FORMATS, name, given, place=f"format {name}")
     known = FORMATS.options(name)
@@ -71,8 +77,10 @@ def open_data(
     return Opened(data, ledger, name, reason)
 
 
-def recognise(path: Path) -> tuple[str, str]:
+def recognise(path: str | Path) -> tuple[str, str]:
     """The format a path is in and why. Raises DataError when none is sure enough, or two are equally sure."""
+    path = Path(path).expanduser()
+    _check_path(path)
     answers = [_asked(name, path) for name in FORMATS]
     best = max(answers, key=lambda answer: answer.sure)
     equals = [answer for answer in answers if answer.sure == best.sure]
@@ -80,7 +88,9 @@ def recognise(path: Path) -> tuple[str, str]:
         raise _unknown(path, answers)
     if len(equals) > 1:
         claims = "; ".join(f"{answer.name}: {answer.reason}" for answer in equals)
-        raise DataError(f"could be more than one format ({claims})", place=path, hint="say which with `--format`")
+        nearby = _recognised_nearby(path)
+        hint = f"give one data set, such as `{nearby[0]}`" if nearby else "say which with `--format`"
+        raise DataError(f"could be more than one format ({claims})", place=path, hint=hint)
     return best.name, best.reason
 
 
@@ -107,8 +117,9 @@ def _check_path(path: Path) -> None:
     """Raises DataError when nothing can be read at a path, whatever the format."""
     try:
         if path.is_dir():
-            if next(os.scandir(path), None) is None:
-                raise DataError("the folder is empty", place=path)
+            with os.scandir(path) as entries:
+                if next(entries, None) is None:
+                    raise DataError("the folder is empty", place=path)
             return
         with path.open("rb") as file:
             head = file.read(1024)
@@ -139,7 +150,7 @@ def _unknown(path: Path, answers: list[_Answer]) -> DataError:
     if path.is_file():
         with path.open("rb") as file:
             head = file.read(1024)
-        if tool := _unpacker(head):
+        if tool := _unpacker(path, head):
             hint = f"unpack it first: {tool} {path.name}"
             return DataError("is an archive", place=path, hint=hint)
         if is_image_name(path.name):
@@ -153,9 +164,9 @@ def _unknown(path: Path, answers: list[_Answer]) -> DataError:
         if pointer is not None:
             what = f"holds Git LFS pointers instead of files, such as {pointer.relative_to(path)}"
             return DataError(what, place=path, hint=_PULL)
-        packed = next((f for f in few if f.parent == path and _unpacker(_head(f))), None)
+        packed = next((f for f in few if f.parent == path and _unpacker(f, _head(f))), None)
         if packed is not None:
-            hint = f"unpack it first: {_unpacker(_head(packed))} {packed.name}"
+            hint = f"unpack it first: {_unpacker(packed, _head(packed))} {packed.name}"
             return DataError(f"holds an archive, {packed.name}, and no labelled images", place=path, hint=hint)
     looked = "; ".join(f"{answer.name}: {answer.reason}" for answer in answers)
     nearby = _recognised_nearby(path)
@@ -164,9 +175,11 @@ def _unknown(path: Path, answers: list[_Answer]) -> DataError:
 
 
 def _recognised_nearby(path: Path) -> tuple[Path, str] | None:
-    """A folder right above or below that some format knows."""
-    below = [p for p in sorted(path.iterdir()) if p.is_dir()][:50] if path.is_dir() else []
-    for folder in [*below, path.absolute().parent]:
+    """A folder right below that some format knows, or the one above when this looks like a part of it."""
+    folders = [p for p in sorted(path.iterdir()) if p.is_dir()][:50] if path.is_dir() else []
+    if _PARTS.fullmatch(path.absolute().name.lower()):
+        folders.append(path.absolute().parent)
+    for folder in folders:
         best = max((_asked(name, folder) for name in FORMATS), key=lambda answer: answer.sure)
         if best.sure > SURE_ENOUGH:
             return folder, best.name
@@ -187,8 +200,10 @@ def _head(path: Path) -> bytes:
         return b""
 
 
-def _unpacker(head: bytes) -> str | None:
+def _unpacker(path: Path, head: bytes) -> str | None:
     """The command that unpacks a file that begins so; None when it is no archive."""
+    if path.suffix.lower() not in _ARCHIVE_SUFFIXES:
+        return None
     if head[257:262] == b"ustar":
         return "tar -xf"
     return next((tool for magic, tool in _ARCHIVES.items() if head.startswith(magic)), None)

@@ -176,13 +176,13 @@ def _held_out(
     if fraction is not None:
         num = min(max(round(len(pool) * fraction), 1), len(pool) - 1)
         part = deal_out(ids, keys, labels, np.array([len(pool) - num, num]), seed)
-        return part == 1, f"{fraction:g} of {len(pool)} images held out, {drawn}"
+        return part == 1, f"{fraction:g} held out from {len(pool)} images, {drawn}"
     if fold >= min(folds, units):
         kind = "groups" if units < len(pool) else "images"
         raise DataError(f"fold {fold} of {folds} is empty: there are only {units} {kind}", hint="choose a lower `fold`")
     folds = min(folds, units)
     part = deal_out(ids, keys, labels, whole_shares([1] * folds, len(pool)), seed)
-    return part == fold, f"fold {fold} of {folds} of {len(pool)} images held out, {drawn}"
+    return part == fold, f"fold {fold} of {folds} held out from {len(pool)} images, {drawn}"
 
 
 def _keys(ids: Sequence[str], group: str | None, digests: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ Images are uint8 RGB (H, W, 3), label maps uint8 (H, W), colours uint8 (256, 3) 
 from __future__ import annotations
 
 import base64
+import unicodedata
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Literal
@@ -16,24 +17,27 @@ from PIL import Image, ImageDraw, ImageFont
 Kind = Literal["webp", "png", "jpeg"]
 
 PAPER, INK, GAP = (250, 250, 250), (40, 40, 40), 8
+TINT = 0.45  # how far an outline is from its class's colour to white: seen on dark photographs and on light ones
 
 
 def overlay(
     image: np.ndarray, label_map: np.ndarray, colours: np.ndarray, *, opacity: float = 0.55, edges: bool = True
 ) -> np.ndarray:
-    """The image with its classes washed over it, uint8 (H, W, 3). A class whose colour is black (the background) stays clear.
+    """The image with its classes washed over it, uint8 (H, W, 3); a black class (the background) stays clear.
 
     opacity: 0 shows the image alone, 1 the colours alone.
-    edges: draw every class's outline in its full colour, about one pixel in 500 wide.
+    edges: draw each class's outline in a light tint of its colour, about one pixel in 500 wide.
     """
     assert image.shape[:2] == label_map.shape
-    picture, flat = Image.fromarray(image), Image.fromarray(colour_map(label_map, colours))
-    strengths = np.where(colours.any(axis=1), round(opacity * 255), 0).astype(np.uint8)
-    strength = strengths[label_map]
+    washed: np.ndarray = colours.max(axis=1) > 0
+    picture = Image.fromarray(image)
+    strength = np.where(washed, round(opacity * 255), 0).astype(np.uint8)[label_map]
+    picture.paste(Image.fromarray(colour_map(label_map, colours)), mask=Image.fromarray(strength))
     if edges:
-        strength[_outlines(label_map, max(1, round(max(label_map.shape) / 500))) & (strength > 0)] = 255
-    picture.paste(flat, mask=Image.fromarray(strength))
-    return np.asarray(picture)
+        lines = _outlines(label_map, max(1, round(max(label_map.shape) / 500))) & washed[label_map]
+        tints = (colours + (255 - colours) * TINT).astype(np.uint8)
+        picture.paste(Image.fromarray(colour_map(label_map, tints)), mask=Image.fromarray(lines))
+    return np.array(picture)
 
 
 def cutout(image: np.ndarray, label_map: np.ndarray, index: int) -> np.ndarray:
@@ -46,7 +50,7 @@ def colour_map(label_map: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Each pixel in its class's colour: uint8 (H, W, 3)."""
     picture = Image.fromarray(np.ascontiguousarray(label_map))
     picture.putpalette(np.ascontiguousarray(colours, np.uint8).tobytes())
-    return np.asarray(picture.convert("RGB"))
+    return np.array(picture.convert("RGB"))
 
 
 def sheet(
@@ -79,14 +83,20 @@ def sheet(
         page.paste(small, corner, small if small.mode == "RGBA" else None)
         if captions is not None:
             pen.text((x + width // 2, y + height + 3), _shortened(captions[i], font, width), INK, font, anchor="ma")
-    return np.asarray(page)
+    return np.array(page)
 
 
 def encode(image: np.ndarray, kind: Kind = "webp", quality: int = 80) -> bytes:
-    """An image, RGB or RGBA, as the bytes of a file. quality: 1..100; PNG is lossless and ignores it."""
+    """An image, RGB or RGBA, as the bytes of a file; JPEG lays transparency over white.
+
+    quality: 1..100; PNG is lossless and ignores it.
+    """
     buffer = BytesIO()
     picture = Image.fromarray(image)
-    picture.convert("RGB" if kind == "jpeg" else picture.mode).save(buffer, kind.upper(), quality=quality)
+    if kind == "jpeg" and picture.mode == "RGBA":
+        above, picture = picture, Image.new("RGB", picture.size, "white")
+        picture.paste(above, mask=above)
+    picture.save(buffer, kind.upper(), quality=quality)
     return buffer.getvalue()
 
 
@@ -108,8 +118,11 @@ def _outlines(label_map: np.ndarray, width: int) -> np.ndarray:
 
 
 def _shortened(text: str, font: Any, width: int) -> str:
+    """The text in letters that the built-in font has, cut with dots where it is wider than `width` pixels."""
+    text = unicodedata.normalize("NFKD", text)
+    text = "".join(c for c in text if not unicodedata.combining(c)).encode("ascii", "replace").decode()
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
+    while text and font.getlength(text + "...") > width:
         text = text[:-1]
-    return text + "…"
+    return text + "..."

@@ -94,7 +94,7 @@ class Fitting:
 
 
 class Refused(Exception):
-    """Raised inside `opened` for a picture that is sound but not wanted; leaves it as a DataError with the file's name."""
+    """Raised inside `opened` for a picture that is sound but not wanted; it comes out as a DataError with the place."""
 
     def __init__(self, what: str, hint: str | None = None):
         super().__init__(what)
@@ -104,8 +104,8 @@ class Refused(Exception):
 def read(source: Source, *, upright: bool = True, at_least: tuple[int, int] | None = None) -> np.ndarray:
     """The picture in a file (or in its bytes) as uint8 RGB (H, W, 3).
 
-    16-bit grey keeps its high byte, transparency is laid over white, an animation gives its first frame. Raises DataError
-    when it is missing, empty, truncated, damaged, too large (MASKWRIGHT_MAX_PIXELS) or of no kind in FORMATS.
+    16-bit grey keeps its high byte, transparency is laid over white, an animation gives its first frame. Raises
+    DataError when it is missing, empty, truncated, damaged, too large (MASKWRIGHT_MAX_PIXELS) or of no kind in FORMATS.
 
     upright: apply the EXIF orientation.
     at_least: height, width; a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides stay at least
@@ -207,7 +207,7 @@ def is_image_name(name: str | Path) -> bool:
 
 @contextmanager
 def opened(source: Source) -> Iterator[Any]:
-    """A Pillow picture whose header was read and found sane; whatever Pillow raises in the block becomes a DataError."""
+    """A Pillow picture whose header is sane; whatever Pillow raises inside the block becomes a DataError."""
     place = "the image" if isinstance(source, bytes) else source
     head = b""
     try:
@@ -340,7 +340,7 @@ _calm = _Calm()
 
 @contextmanager
 def _pillow_calmed() -> Iterator[None]:
-    """In the block Pillow warns of nothing (damaged metadata, size) and holds pictures to our cap; threads may overlap."""
+    """In the block Pillow warns of nothing (damaged metadata, size) and keeps to our cap; threads may overlap."""
     _calm.enter()
     try:
         yield

@@ -1,6 +1,6 @@
 """Drawn regions to pixels, by COCO's rule (hotcoco underneath): the only rasteriser, in training and in scoring.
 
-Label maps are uint8 (H, W) of class indices, VOID = 255. Run-lengths are COCO's: column-major, the first run counts zeros.
+Label maps are uint8 (H, W) of class indices, VOID = 255. Run-lengths are COCO's: column-major, the first counts zeros.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def read_label_map(path: str | Path, coding: Coding, size: Size) -> np.ndarray:
     """A label-map file as uint8 (H, W) of class indices.
 
     Palette files are read as indices and grey ones as stored values, whatever their bit depth; as colours when
-    `coding.colour`. An EXIF orientation is not applied. Raises DataError when the file cannot be read, has another size,
-    or holds a value that `coding` does not name.
+    `coding.colour`. An EXIF orientation is not applied. Raises DataError when the file cannot be read, has another
+    size, or holds a value that `coding` does not name.
     """
     stored = _stored(path, coding.colour, coding.threshold, size)
     starts, lengths = _stretches(stored)
@@ -82,7 +82,7 @@ def stored_values(path: str | Path, colour: bool, threshold: int | None = None) 
 
 
 def region_rle(region: Region, size: Size) -> dict[str, Any]:
-    """A region as COCO's compressed run-lengths `{"size": [H, W], "counts": bytes}`; several polygons are their union."""
+    """A region as COCO's compressed run-lengths `{"size": [H, W], "counts": bytes}`; several polygons: their union."""
     height, width = size
     if region.counts is not None:
         if int(region.counts.sum(dtype=np.uint64)) != height * width:
@@ -148,7 +148,7 @@ def mend_polygon(flat: Any, size: Size) -> tuple[list[float] | None, str | None]
 
 
 def mend_counts(counts: Any, size: Size) -> tuple[np.ndarray | None, str | None]:
-    """A reader's guard for COCO run-lengths, a list or a compressed string: uint32 (n,) when they fit, else None; and why."""
+    """A reader's guard for run-lengths, a list or a compressed string: uint32 (n,) if they fit or None, and why."""
     if isinstance(counts, str):
         counts = counts.encode(errors="replace")
     if isinstance(counts, bytes):
@@ -172,7 +172,7 @@ def mend_counts(counts: Any, size: Size) -> tuple[np.ndarray | None, str | None]
 
 
 def _runs(regions: Sequence[Region], size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts and stops of the runs of all regions, column-major, int64 (R,) each, and each region's first run (M + 1,)."""
+    """Starts and stops, column-major, of all regions' runs, int64 (R,) each, and each region's first run (M + 1,)."""
     pairs, first, _ = _uncompressed([region_rle(region, size)["counts"] for region in regions])
     edges = np.cumsum(pairs)  # every region's run-lengths sum to H * W: one follows the other
     edges -= np.repeat(np.arange(len(regions)) * (size[0] * size[1]), 2 * np.diff(first))
@@ -185,8 +185,8 @@ def _uncompressed(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.nd
     A number is written in groups of 5 bits, low first, plus 48; bit 0x20 says that more follow, the last group carries
     the sign. From the fourth on, a run-length is stored as its difference to the one two before.
 
-    Returns rows of (zeros, ones) int64 (R, 2), each string's first row (N + 1,), and its count of run-lengths (N,); where
-    that is odd, the last row ends in 0.
+    Returns rows of (zeros, ones) int64 (R, 2), each string's first row (N + 1,), and its count of run-lengths (N,);
+    where that is odd, the last row ends in 0.
     """
     groups = np.frombuffer(b"".join(texts), np.uint8) - 48
     last = np.flatnonzero(groups < 32)  # the last group of each number
@@ -213,7 +213,7 @@ def _uncompressed(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _is_compressed(text: bytes) -> bool:
-    """True for a string that `_uncompressed` can read: known characters, numbers of at most 7 groups, the last complete."""
+    """True for what `_uncompressed` can read: known characters, numbers of at most 7 groups, the last one complete."""
     groups = np.frombuffer(text, np.uint8) - 48
     if not len(groups) or groups.max() > 63 or groups[-1] > 31:
         return False
@@ -244,7 +244,7 @@ def _colours(picture: Image.Image) -> np.ndarray:
     return (rgba >> 8).reshape(picture.height, picture.width)
 
 
-def _indices(picture: Image.Image) -> np.ndarray:
+def _indices(picture: Any) -> np.ndarray:
     packing = str(picture.tile[0].args) if picture.tile else ""
     values = np.asarray(picture)
     if picture.mode in ("1", "L", "P") or picture.mode.startswith("I"):

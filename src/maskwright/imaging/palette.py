@@ -13,11 +13,12 @@ VOID_COLOUR = (224, 224, 192)
 
 # Okabe and Ito, "Color Universal Design" (2008); dark grey stands for their black, which is the background here
 OKABE_ITO = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167), (80, 80, 80),
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+    (0, 114, 178), (213, 94, 0), (204, 121, 167), (80, 80, 80),
 )  # fmt: skip
 
-# How the world looks without the red or the green cones, on linear RGB:
-# Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1
+# How the world looks without the red or the green cones, on linear RGB: Machado, Oliveira and Fernandes, "A
+# Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1
 PROTANOPIA = ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998))
 DEUTERANOPIA = ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881))
 
@@ -25,9 +26,10 @@ DEUTERANOPIA = ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413),
 def palette(num_classes: int) -> np.ndarray:
     """Colours by class index, uint8 (256, 3).
 
-    A class has the same colour whatever `num_classes` is; colours are made for that many, the rest repeats them. The first
-    eight are Okabe and Ito's; each one after is the colour that lies farthest, to normal and to colour-blind eyes, from all
-    before it. Index 255 is VOID's.
+    A class has the same colour whatever `num_classes` is; colours are made for that many, the rest repeats them. The
+    first eight are Okabe and Ito's; each one after is the colour that lies farthest, to normal and to colour-blind
+    eyes, from all before it. Index 255 is VOID's. Any two of the first 21, background and VOID lie at least 14 CIE Lab
+    units apart to every eye, of 40 at least 8, of 100 only 3: with many classes, names have to help.
     """
     made = _distinct(max(len(OKABE_ITO), min(num_classes, VOID)))
     colours = made[np.arange(256) % len(made)]
@@ -50,10 +52,11 @@ def _distinct(count: int) -> np.ndarray:
     steps = np.linspace(0, 255, 16).round()
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     seen = _as_seen(grid)
-    usable = (seen[0, :, 0] > 25) & (seen[0, :, 0] < 90)  # neither as dark as the background nor as light as the page
+    lightness, chroma = seen[0, :, 0], np.hypot(seen[0, :, 1], seen[0, :, 2])
+    usable = (lightness > 40) & (lightness < 88) & (chroma < 80)  # neither dark as the background, nor pale, nor shrill
     grid, seen = grid[usable], seen[:, usable]
     chosen = [np.array(c, float) for c in OKABE_ITO]
-    avoid = _as_seen(np.array([*OKABE_ITO, VOID_COLOUR, (0, 0, 0)], float))
+    avoid = _as_seen(np.array([*OKABE_ITO, VOID_COLOUR, (0, 0, 0), (255, 255, 255)], float))
     nearest = np.full(len(grid), np.inf)
     for i in range(avoid.shape[1]):
         nearest = np.minimum(nearest, _distance(seen, avoid[:, i]))

@@ -10,7 +10,8 @@ import torch
 from maskwright.bundles.bundle import Bundle
 from maskwright.core.errors import ModelError
 from maskwright.models import device as devices
-from maskwright.models import segmenter as segmenters
+from maskwright.models.build import build
+from maskwright.models.segmenter import Segmenter
 from maskwright.prediction.predictor import Network
 
 
@@ -20,12 +21,12 @@ def open_bundle(bundle: Bundle, *, device: str = "auto") -> Network:
     return live(load_segmenter(bundle).to(chosen.device))
 
 
-def load_segmenter(bundle: Bundle) -> segmenters.Segmenter:
+def load_segmenter(bundle: Bundle) -> Segmenter:
     """The bundle's segmenter with its weights, in eval mode on the CPU."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    segmenter = segmenters.build(bundle.description)
+    segmenter = build(bundle.description)
     try:
         state = load_file(bundle.weights)
     except (OSError, SafetensorError) as error:
@@ -39,7 +40,7 @@ def load_segmenter(bundle: Bundle) -> segmenters.Segmenter:
     return segmenter.eval()
 
 
-def live(segmenter: segmenters.Segmenter) -> Network:
+def live(segmenter: Segmenter) -> Network:
     """A Network around a segmenter that may go on training: each call switches to eval mode and back."""
     lock = threading.Lock()
     device = next(segmenter.parameters()).device

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from maskwright.core.terminal import duration
@@ -90,7 +90,9 @@ def scored(part: str, value: Mapping[str, Any]) -> Scored:
     )
 
 
-def headlines(value: Mapping[str, Any], names: Sequence[str], classes: Sequence[dict[str, Any]]) -> tuple[Headline, ...]:
+def headlines(
+    value: Mapping[str, Any], names: Sequence[str], classes: Sequence[dict[str, Any]]
+) -> tuple[Headline, ...]:
     present = [bool(row.get("truth_pixels")) for row in classes]
     first = bool(names) and names[0] == BACKGROUND
     numbers = {"present": sum(present), "classes": len(names), "foreground": sum(present[first:])}
@@ -132,7 +134,7 @@ def curves(events: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     epochs, steps = of(events, "epoch"), of(events, "step")
 
     def line(name: str, kind: str, key: str, show: Any, rows: Sequence[Mapping[str, Any]] = epochs) -> Line:
-        return Line(name, kind, [(row.get("samples"), row.get(key)) for row in rows], show)
+        return Line(name, kind, figures.finite((row.get("samples"), row.get(key)) for row in rows), show)
 
     best = next((e.get("samples") for e in reversed(epochs) if e.get("best")), None)
     best = number(best)
@@ -155,8 +157,8 @@ def curves(events: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
             top=1.0,
             best=best,
         ),
-        figures.chart("Learning rate", [line("learning rate", "first", "lr", figures.short, steps or epochs)]),
-        figures.chart("Images per second", [line("images/s", "first", "images_per_second", "{:.1f}".format)]),
+        figures.chart("Learning rate", [replace(line("per step", "first", "lr", figures.short, steps), dotted=False)]),
+        figures.chart("Images per second", [line("per epoch", "first", "images_per_second", "{:.1f}".format)]),
     )
     return tuple(chart for chart in charts if chart)
 
@@ -191,8 +193,8 @@ def effort(run: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         if guessed is None and measured is None:
             continue
         quotient = ratio(measured, guessed)
-        texts = ("–" if value is None else show(value) for value in (guessed, measured))
-        rows.append((name, *texts, "–" if quotient is None else f"{quotient:.2f}×"))
+        before, after = ("–" if value is None else show(value) for value in (guessed, measured))
+        rows.append((name, before, after, "–" if quotient is None else f"{quotient:.2f}×"))
     return rows
 
 
@@ -207,27 +209,56 @@ def machine(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("GPU", hardware.get("gpu")),
         ("CPU", " – ".join(str(v) for v in (hardware.get("cpu"), f"{cores} cores" if cores else None) if v)),
         ("memory", gigabytes(memory) if memory is not None else None),
+        ("system", hardware.get("system")),
         *((str(name), version) for name, version in mapping(run.get("versions")).items()),
     ]
     return [(name, str(value)) for name, value in rows if value]
 
 
-def summary(run: Mapping[str, Any]) -> str:
+def weights(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of (what, value) on what the training started from."""
+    told = mapping(run.get("weights"))
+    rows = [("source", told.get("source")), *((f"tensors {key}", told.get(key)) for key in ("loaded", "skipped"))]
+    return [(name, f"{value:,}" if is_number(value) else str(value)) for name, value in rows if value is not None]
+
+
+def exported(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of (what, value) on model.onnx and its parity check."""
+    told = mapping(mapping(run.get("export")).get("onnx"))
+    shown = {
+        "size_mb": ("model.onnx", "{:.1f} MB"),
+        "images": ("checked against torch on", "{:,} validation images"),
+        "max_logit_difference": ("largest logit difference", "{:.1e}"),
+        "pixels_changed": ("pixels with another class", "{:.4%}"),
+    }
+    return [(name, form.format(told[key])) for key, (name, form) in shown.items() if is_number(told.get(key))]
+
+
+def labelled(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes of the labels; `bar` is the share against the largest class but the background, which has none."""
+    rows = dicts(mapping(run.get("data")).get("classes"))
+    first = bool(rows) and rows[0].get("name") == BACKGROUND
+    most = max((row["share"] for row in rows[first:] if is_number(row.get("share"))), default=None)
+    return [{**row, "bar": None if first and not i else ratio(row.get("share"), most)} for i, row in enumerate(rows)]
+
+
+def summary(run: Mapping[str, Any], status: str) -> str:
     """One sentence for those who read only one: which network learned what, from how much, where."""
     model, data = mapping(run.get("model")), mapping(run.get("data"))
     if not model.get("name"):
         return ""
-    encoder = f" with a {model['encoder']} encoder" if model.get("encoder") else ""
+    encoder = f" on {model['encoder']}" if model.get("encoder") else ""
     size = f" ({model['parameters'] / 1e6:,.1f} million parameters)" if is_number(model.get("parameters")) else ""
-    classes = run.get("classes")
-    what = f" learns {len(classes)} classes" if isinstance(classes, list) and classes else " is trained"
     images = mapping(data.get("images")).get("train")
-    source = f" from {images:,} images" if is_number(images) else ""
+    source = f" with {images:,} images" if is_number(images) else ""
+    classes = run.get("classes")
+    what = f" to tell {len(classes)} classes apart" if isinstance(classes, list) and classes else ""
+    seconds = number(mapping(run.get("actual")).get("seconds"))
     device = mapping(run.get("device")).get("name")
     where = f" on {device}" if device else ""
-    seconds = number(mapping(run.get("actual")).get("seconds"))
-    time = f" in {duration(seconds)}" if seconds is not None else ""
-    return f"{model['name']}{encoder}{size}{what}{source}{where}{time}."
+    time = f" It took {duration(seconds)}{where}." if seconds is not None else ""
+    verb = "trained" if status == "finished" else "set out to train"
+    return f"This run {verb} {model['name']}{encoder}{size}{source}{what}.{time}"
 
 
 def of(events: Iterable[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 Points = list[tuple[float, float]]  # x, y in data units
 MAX_POINTS = 400  # a faint line of batch losses needs no more on any screen
@@ -33,7 +34,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """One plot. readout: per x position [x percent, words, one text for each series that is read out]; alt: the plot in words."""
+    """One plot.
+
+    readout: for each x position [x percent, words, one text for each series that is read out]. alt: the plot in words.
+    """
 
     title: str
     series: tuple[Series, ...]
@@ -54,7 +58,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A row-normalised confusion picture. names: rows; columns: columns; cell, left, top: CSS pixels; worst: the largest errors."""
+    """A row-normalised confusion picture.
+
+    names, columns: of the rows and of the columns. cell, left, top: CSS pixels. worst: the largest errors first.
+    """
 
     names: tuple[str, ...]
     columns: tuple[str, ...]
@@ -79,12 +86,16 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Line:
-    """What a chart is asked to draw. points: data units; show: the text of a value, or None for a line that is not read out."""
+    """What a chart is asked to draw.
+
+    points: data units. show: the text of a value, or None for a line that is not read out. dotted: mark every point.
+    """
 
     name: str
     kind: str
     points: Points
     show: Callable[[float], str] | None = None
+    dotted: bool = True
 
 
 def chart(title: str, lines: Iterable[Line], *, top: float | None = None, best: float | None = None) -> Chart | None:
@@ -93,23 +104,35 @@ def chart(title: str, lines: Iterable[Line], *, top: float | None = None, best: 
     top: the upper end of the y axis; None: just above what the lines that are read out reach.
     best: x of the epoch to mark.
     """
-    lines = [Line(n.name, n.kind, finite(n.points), n.show) for n in lines]
+    lines = [replace(line, points=finite(line.points)) for line in lines]
     lines = [line for line in lines if line.points]
     if not lines:
         return None
     right = max(x for line in lines for x, _ in line.points) or 1.0
-    firm = [y for line in lines if line.show for _, y in line.points] or [y for line in lines for _, y in line.points]
-    low = min(0.0, *firm)
-    high = top if top is not None else max(max(firm) * 1.08, low + 1e-9)
+    low, high = extent(lines)
+    high = top if top is not None else high
 
     def place(points: Points) -> Points:
-        return [(100 * x / right, 100 * (1 - (min(y, high) - low) / (high - low))) for x, y in points]
+        return [(100 * x / right, 100 * (1 - (y - low) / (high - low))) for x, y in points]
 
     drawn = tuple(Series(n.name, n.kind, path(place(thin(n.points))), dots(n, place(n.points))) for n in lines)
     x_ticks = tuple(Tick(100 * x / right, compact(x)) for x in ticks(0, right, 5))
     y_ticks = tuple(Tick(100 * (1 - (y - low) / (high - low)), short(y)) for y in ticks(low, high, 4))
     marked = None if best is None else 100 * best / right
     return Chart(title, drawn, x_ticks, y_ticks, readout(lines, right), in_words(title, lines), marked)
+
+
+def extent(lines: Sequence[Line]) -> tuple[float, float]:
+    """The y axis: from 0 (or below) to just above the lines that are read out; faint ones may leave it at their peaks."""
+    firm = [y for line in lines if line.show for _, y in line.points]
+    faint = sorted(y for line in lines if not line.show for _, y in line.points)
+    if not firm:
+        firm, faint = faint, []
+    high = 1.08 * max(firm)
+    if faint:
+        high = max(high, min(1.05 * faint[int(0.97 * (len(faint) - 1))], 2.5 * max(firm)))
+    low = min(0.0, *firm)
+    return low, max(high, low + 1e-9)
 
 
 def confusion(counts: Sequence[Sequence[float]], names: Sequence[str], columns: Sequence[str]) -> Matrix | None:
@@ -125,7 +148,9 @@ def confusion(counts: Sequence[Sequence[float]], names: Sequence[str], columns: 
         for column, value in enumerate(values):
             if total and value / total >= FAINTEST:
                 cells.append(Cell(row, column, value / total, int(value)))
-    size = next(pixels for limit, pixels in ((8, 52), (13, 40), (24, 30), (40, 20), (10**9, 12)) if len(columns) <= limit)
+    size = next(
+        pixels for limit, pixels in ((8, 52), (13, 40), (24, 30), (40, 20), (10**9, 12)) if len(columns) <= limit
+    )
     letter = 6.6 if size >= 20 else 5.8
     room = round(letter * max(len(clipped(name)) for name in [*names, *columns])) + 14
     errors = sorted((c for c in cells if names[c.row] != columns[c.column]), key=lambda c: -c.count)
@@ -141,11 +166,11 @@ def histogram(values: Iterable[float], bins: int = 20) -> list[tuple[float, int]
     return [(100 * count / tallest, count) for count in counts] if tallest else []
 
 
-def finite(points: Iterable[tuple[float | None, float | None]]) -> Points:
+def finite(points: Iterable[tuple[object, object]]) -> Points:
     return [(x, y) for x, y in points if is_number(x) and is_number(y)]
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -195,8 +220,8 @@ def path(points: Points) -> str:
 
 def dots(line: Line, points: Points) -> str:
     """A zero-length stroke with round ends at each point: a dot that keeps its shape however the plot is stretched."""
-    few = line.show is not None and len(points) <= 40
-    return "".join(f"M{x:.2f} {y:.2f}h0" for x, y in points) if few else ""
+    wanted = len(points) == 1 or (line.show is not None and line.dotted and len(points) <= 40)
+    return "".join(f"M{x:.2f} {y:.2f}h0" for x, y in points) if wanted else ""
 
 
 def readout(lines: Sequence[Line], right: float) -> list[list]:
@@ -204,13 +229,16 @@ def readout(lines: Sequence[Line], right: float) -> list[list]:
     told = [(dict(line.points), line.show) for line in lines if line.show]
     xs = sorted({x for values, _ in told for x in values})
     return [
-        [round(100 * x / right, 2), f"{x:,.0f} samples", *(show(v[x]) if x in v else "" for v, show in told)] for x in xs
+        [round(100 * x / right, 2), f"{x:,.0f} samples", *(show(v[x]) if x in v else "" for v, show in told)]
+        for x in xs
     ]
 
 
 def in_words(title: str, lines: Sequence[Line]) -> str:
     """The chart for those who cannot see it: first and last value of each line."""
     parts = [
-        f"{line.name} from {line.show(line.points[0][1])} to {line.show(line.points[-1][1])}" for line in lines if line.show
+        f"{line.name} from {line.show(line.points[0][1])} to {line.show(line.points[-1][1])}"
+        for line in lines
+        if line.show
     ]
     return f"{title} against samples seen: {'; '.join(parts)}" if parts else f"{title} against samples seen"

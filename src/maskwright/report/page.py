@@ -5,12 +5,10 @@ Whatever is missing from the folder, or was cut short by a crash, is left out of
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ from typing import Any
 from maskwright.bundles.runs import Run
 from maskwright.core.errors import DataError
 from maskwright.core.files import write_text
-from maskwright.core.registry import missing_package
-from maskwright.core.terminal import duration
+from maskwright.imaging.palette import VOID_COLOUR
 from maskwright.report import facts, pictures
-from maskwright.report.figures import clipped, compact, is_number
+from maskwright.report.figures import is_number
 from maskwright.report.pictures import Pictures
+from maskwright.report.words import css, environment
 
 LIMIT = 5_000_000  # bytes of the whole page
 SPARE = 100_000  # for the words around the pictures
@@ -74,11 +72,10 @@ def render(folder: Path) -> tuple[str, tuple[str, ...]]:
         raise DataError(what, place=folder, hint="`maskwright runs` lists your runs")
     contents = read(folder)
     values = context(folder, contents)
-    template = environment().from_string(asset("template.html"))
-    words = template.render(**values, pictures=Pictures())
+    words = template().render(**values, pictures=Pictures())
     room = LIMIT - SPARE - len(words.encode())
     chosen = pictures.choose(folder / "pictures", contents.pictures, room)
-    return template.render(**values, pictures=chosen), (*contents.damaged, *chosen.notes)
+    return template().render(**values, pictures=chosen), (*contents.damaged, *chosen.notes)
 
 
 def read(folder: Path) -> Contents:
@@ -103,8 +100,9 @@ def read(folder: Path) -> Contents:
         recipe = ""
     status, hint = run.status()
     events = [event for event in run.events() if isinstance(event, dict)]
-    values = [parsed(name) for name in ("run.json", "ledger.json", "scores.json", "pictures/index.json")]
-    return Contents(values[0], recipe, *values[1:], events, status, hint, tuple(damaged))
+    parts = {"run": "run.json", "ledger": "ledger.json", "scores": "scores.json", "pictures": "pictures/index.json"}
+    values = {name: parsed(file) for name, file in parts.items()}
+    return Contents(**values, recipe=recipe, events=events, status=status, hint=hint, damaged=tuple(damaged))
 
 
 def context(folder: Path, contents: Contents) -> dict[str, Any]:
@@ -118,22 +116,25 @@ def context(folder: Path, contents: Contents) -> dict[str, Any]:
         "name": str(run.get("name") or folder.resolve().name),
         "status": {"text": contents.status, "hint": contents.hint, "kind": kind, "mark": mark},
         "error": (told[-1].get("text") or told[-1].get("what")) if told else None,
-        "summary": facts.summary(run),
+        "summary": facts.summary(run, contents.status),
         "sets": facts.scored_sets(contents.scores),
         "charts": facts.curves(contents.events),
         "epochs": facts.of(contents.events, "epoch"),
-        "data_classes": facts.dicts(facts.mapping(run.get("data")).get("classes")),
+        "data_classes": facts.labelled(run),
         "totals": totals(contents),
         "groups": groups[: facts.MOST_GROUPS],
         "num_groups": len(groups),
         "ledger_notes": contents.ledger.get("notes") or [],
         "effort": facts.effort(run),
         "machine": facts.machine(run),
+        "weights": facts.weights(run),
+        "exported": facts.exported(run),
         "recipe": contents.recipe,
         "warnings": [e.get("text") for e in facts.of(contents.events, "warn")][: facts.MOST_LINES],
         "said": [e.get("text") for e in facts.of(contents.events, "say")][: facts.MOST_LINES],
         "damaged": contents.damaged,
         "colours": colours(run),
+        "void": css(VOID_COLOUR),
         "style": asset("style.css"),
         "script": asset("script.js"),
     }
@@ -146,43 +147,17 @@ def totals(contents: Contents) -> dict[str, dict[str, Any]]:
 
 
 def colours(run: Mapping[str, Any]) -> dict[str, str]:
-    """Class name -> CSS colour; only whole numbers get through."""
+    """Class name -> CSS colour."""
     names, values = run.get("classes"), run.get("colours")
     if not isinstance(names, list) or not isinstance(values, list):
         return {}
     pairs = ((str(n), v) for n, v in zip(names, values) if isinstance(v, list) and all(is_number(c) for c in v))
-    return {name: f"rgb({','.join(str(int(c)) for c in value[:3])})" for name, value in pairs}
+    return {name: css(value) for name, value in pairs}
 
 
-def environment() -> Any:
-    try:
-        from jinja2 import ChainableUndefined, Environment
-    except ModuleNotFoundError as error:
-        raise missing_package("jinja2", "the report") from error
-    made = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {
-        "score": lambda value: f"{value:.3f}" if is_number(value) else "–",
-        "count": lambda value: f"{value:,.0f}" if is_number(value) else "–",
-        "percent": lambda value, digits=1: f"{100 * value:.{digits}f} %" if is_number(value) else "–",
-        "duration": lambda value: duration(value) if is_number(value) else "–",
-        "rate": lambda value: f"{value:.2e}" if is_number(value) else "–",
-        "decimal": lambda value, digits=1: f"{value:,.{digits}f}" if is_number(value) else "–",
-        "sorting": lambda value: value if is_number(value) else -1,
-        "compact": lambda value: compact(value) if is_number(value) else "–",
-        "clipped": clipped,
-        "day": day,
-        "digest": lambda text: base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode(),
-    }
-    return made
-
-
-def day(text: object) -> str:
-    """`20 November 2026, 14:03` of an ISO time, in the zone it was written in."""
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return ""
-    return f"{moment.day} {moment:%B %Y, %H:%M}"
+@cache
+def template() -> Any:
+    return environment().from_string(asset("template.html"))
 
 
 def asset(name: str) -> str:

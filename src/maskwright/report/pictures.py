@@ -48,7 +48,7 @@ def choose(folder: Path, index: dict[str, Any], budget: int) -> Pictures:
     A file that is missing, unreadable or outside the folder is left out with a note.
     """
     groups = {
-        "train": [e for e in entries(index, "train")],
+        "train": entries(index, "train"),
         "best": [e for e in entries(index, "val") if e.get("rank") == "best"],
         "worst": [e for e in entries(index, "val") if e.get("rank") == "worst"],
     }
@@ -56,7 +56,9 @@ def choose(folder: Path, index: dict[str, Any], budget: int) -> Pictures:
     for name, group in groups.items():
         whole[name] = [sample for entry in group if (sample := read(folder, entry, None))]
         if len(whole[name]) < len(group):
-            notes.append(f"{len(group) - len(whole[name])} of {len(group)} pictures ({name}) could not be read and are left out.")
+            notes.append(
+                f"{len(group) - len(whole[name])} of {len(group)} pictures ({name}) could not be read and are left out."
+            )
     chosen = whole
     for side in SIDES[1:]:
         if weight(chosen) <= budget:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def train(
         while at.epoch < plan.epochs:
             watch = _Watch(at, plan, len(loader), device)
             segmenter.train()
-            for batch in watch.waiting(islice(loader.epoch(at.epoch), at.batch, None)):
+            for batch in watch.waiting(loader.epoch(at.epoch, at.batch)):
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * plan.factor(at.step, total_steps)
                 images = device.layout(batch.images.to(device.device, non_blocking=True).float())

@@ -16,8 +16,10 @@ from typing import Any
 from maskwright.core.errors import DataError
 from maskwright.core.types import BACKGROUND, MAX_CLASSES, VOID
 
-FILE_NAMES = ("classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "label_map.txt", "label_colors.txt")
-FILE_NAMES += ("codes.txt", "class_dict.csv", "classes.csv", "classes.json", "labels.json", "class_names.json")
+FILE_NAMES = (
+    "classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "label_map.txt", "label_colors.txt", "codes.txt",
+    "class_dict.csv", "classes.csv", "classes.json", "labels.json", "class_names.json",
+)  # fmt: skip
 MOST_BYTES = 1_000_000
 
 BACKGROUND_NAMES = {"background", "_background_", "__background__"}
@@ -99,17 +101,18 @@ def given(value: Any, place: str = "classes") -> ClassList:
 
 
 def table(names: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
-    """Stored value -> name, as the class list (background first, else by ascending value) and value -> class index or VOID.
+    """Stored value -> name, as the class list (background first, else in the order given) and value -> class index or VOID,
+    by ascending value.
 
     Values of one name are one class. Raises DataError when there are more classes than a label map can hold.
     """
-    said = {value: standard_name(name) for value, name in sorted(names.items())}
+    said = {value: standard_name(name) for value, name in names.items()}
     ordered = dict.fromkeys(name for name in said.values() if name is not None)
     classes = (*([BACKGROUND] if BACKGROUND in ordered else []), *(name for name in ordered if name != BACKGROUND))
     if len(classes) > MAX_CLASSES:
         raise DataError(f"{len(classes)} classes are more than the {MAX_CLASSES} that a label map can hold")
-    index = {name: i for i, name in enumerate(classes)}
-    return classes, {value: VOID if name is None else index[name] for value, name in said.items()}
+    index: dict[str | None, int] = {None: VOID, **{name: i for i, name in enumerate(classes)}}
+    return classes, {value: index[said[value]] for value in sorted(said)}
 
 
 def standard_name(name: str) -> str | None:
@@ -123,7 +126,7 @@ def standard_name(name: str) -> str | None:
 def by_order(names: Sequence[str], first: int = 0) -> dict[int, str]:
     """Names numbered from `first`. labelme's lists begin with `__ignore__`, which stands for 255: the rest from 0."""
     if names and names[0].strip() == "__ignore__":
-        return {**{i: name for i, name in enumerate(names[1:], first)}, VOID: names[0]}
+        return dict(enumerate(names[1:], first)) | {VOID: names[0]}
     return dict(enumerate(names, first))
 
 

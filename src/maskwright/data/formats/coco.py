@@ -14,11 +14,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from maskwright.core.errors import DataError
+from maskwright.core.errors import DataError, RecipeError
+from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, MAX_CLASSES
 from maskwright.data.formats import Format, coco_json, pairing
@@ -43,6 +44,8 @@ def read(path: Path, ledger: Ledger, *, crowd: Crowd = "ignore", images: str | N
       as objects, `drop` leaves them out.
     images: the folder that holds the photos, absolute or below the data set; left out, they are searched below it.
     """
+    if crowd not in get_args(Crowd):
+        raise RecipeError(f"`crowd` cannot be `{crowd}`", hint=suggestion(crowd, get_args(Crowd)))
     survey = _survey(Path(path), search=images is None)
     album = Album(*_photos(survey, images), ledger, crowd)
     classes = {BACKGROUND: 0}
@@ -63,7 +66,7 @@ def sniff(path: Path) -> tuple[float, str]:
         found = [path] if path.suffix.lower() == ".json" else []
     else:
         found = sorted(set(_jsons_near(path)), key=lambda json: (len(json.parts), json))[:200]
-    best = (0.0, "no JSON file here")
+    best = (0.0, f"no COCO JSON among {len(found)} JSON files" if found else "no JSON file here")
     for json in found:
         sure, why, trouble = coco_json.glimpse(json)
         if trouble and ("instances" in json.name or "annotations" in json.name or path.is_file()):
@@ -219,19 +222,16 @@ def _account_files(album: Album, survey: Survey) -> None:
     used = {*album.paths, *(os.path.join(root, json) for json in survey.jsons)}
     names = survey.names if survey.whole else []
     taken = {name for name in names if os.path.join(root, name) in used}
-    for json, reason in survey.passed.items():
-        ledger.seen("file")
-        ledger.ignored("file", survey.root / json, reason)
     for json, trouble in survey.broken.items():
         ledger.seen("file")
         ledger.refused("file", survey.root / json, trouble.what)
-    told = survey.passed.keys() | survey.broken.keys()
 
-    def why(name: str) -> str | None:
+    def why(name: str) -> str:
         spoilt = os.path.join(root, name) in album.spoilt
-        return None if name in told else "its image is refused" if spoilt else "no JSON lists it"
+        unlisted = "no JSON lists it" if is_image_name(PurePath(name).name) else ""
+        return survey.passed.get(name) or ("its image is refused" if spoilt else unlisted)
 
-    pairing.account(ledger, survey.root, names, taken, why)
+    pairing.account(ledger, survey.root, [name for name in names if name not in survey.broken], taken, why)
     ledger.seen("file", len(used) - len(taken))
     ledger.used("file", len(used) - len(taken))
 
@@ -240,7 +240,7 @@ def _note(album: Album, data: Data, survey: Survey) -> None:
     """What a person should know about the set as a whole."""
     note, counts = album.ledger.note, np.bincount(data.regions.label, minlength=len(data.classes))
     empty = [name for name, count in zip(data.classes[1:], counts[1:], strict=True) if not count]
-    if empty:
+    if empty and len(data):
         note(f"{len(empty)} of {len(data.classes) - 1} classes have no object: {', '.join(empty)}")
     if counts[0]:
         note(f"{counts[0]} objects are drawn as background")

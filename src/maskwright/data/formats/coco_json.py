@@ -53,7 +53,7 @@ def load(path: Path) -> Document:
             what = f"`{key}` is {kind_of(tree[key])}, not a list" if key in tree else f"has no `{key}`"
             hint = "a COCO instances file holds the lists `images`, `annotations` and `categories`"
             raise DataError(what, place=path, hint=hint)
-    return Document(*(tree[key] for key in _LISTS), finite)
+    return Document(tree["images"], tree["annotations"], tree["categories"], finite)
 
 
 class Trouble(NamedTuple):
@@ -88,8 +88,8 @@ def glimpse(path: Path) -> tuple[float, str, Trouble | None]:
             file.seek(max(_WINDOW, path.stat().st_size - _WINDOW))
             text += file.read(_WINDOW)
     except OSError as error:
-        trouble = Trouble(f"cannot be read ({error.strerror or error})")
-        return 0.0, trouble.what, trouble
+        unreadable = Trouble(f"cannot be read ({error.strerror or error})")
+        return 0.0, unreadable.what, unreadable
     trouble = not_json(text)
     if trouble:
         return 0.0, trouble.what, trouble

@@ -72,13 +72,12 @@ def add_images(album: Album, entries: list[Any], listing: Listing) -> None:
         try:
             repair = _add_image(album, entry, listing, places, torn)
         except _Unusable as reason:
-            label = entry.get("id", number) if isinstance(entry, dict) else number
-            name = entry.get("file_name", "without name") if isinstance(entry, dict) else "no object"
-            if not reason.ignored and _is_id(label):
-                listing.lost[label] = reason.why
-            (album.ledger.ignored if reason.ignored else album.ledger.refused)(
-                "image", readable(f"{listing.place}: image {label} ({name})"), reason.why
-            )
+            id = entry.get("id") if isinstance(entry, dict) else None
+            name = f"image {id!s:.40} ({entry.get('file_name')!s:.200})" if _is_id(id) else f"images[{number}]"
+            if _is_id(id) and not reason.ignored:
+                listing.lost[id] = reason.why
+            refuse = album.ledger.ignored if reason.ignored else album.ledger.refused
+            refuse("image", readable(f"{listing.place}: {name}"), reason.why)
         else:
             if repair:
                 album.ledger.repaired("image", album.paths[-1], repair)
@@ -163,11 +162,14 @@ def _join(album: Album, id: str, size: tuple[int, int], number: Any, listing: Li
 
 def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
     """Height and width when both are sane whole numbers."""
-    sides = entry.get("height"), entry.get("width")
-    if all(isinstance(s, int | float) and not isinstance(s, bool) and 1 <= s <= _LONGEST_SIDE for s in sides):
-        height, width = (int(s) for s in sides)
-        return (height, width) if (height, width) == sides else None
-    return None
+    height, width = (_side(entry.get(key)) for key in ("height", "width"))
+    return (height, width) if height and width else None
+
+
+def _side(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= _LONGEST_SIDE:
+        return None
+    return int(value) if value == int(value) else None
 
 
 def _is_id(value: object) -> bool:
@@ -201,11 +203,12 @@ def _add_odd(album: Album, annotation: Any, number: int, listing: Listing, label
     """Adds an annotation of any kind, or says why not; its fate goes into the ledger."""
     name = f"{listing.place}: annotations[{number}]"
     if isinstance(annotation, dict) and _is_id(annotation.get("id")):
-        name = f"{listing.place}: annotation {annotation['id']}"
+        name = f"{listing.place}: annotation {annotation['id']!s:.40}"
     try:
         image, region, repairs = _region(album, annotation, listing, labels)
     except _Unusable as reason:
-        (album.ledger.ignored if reason.ignored else album.ledger.refused)("annotation", readable(name), reason.why)
+        refuse = album.ledger.ignored if reason.ignored else album.ledger.refused
+        refuse("annotation", readable(name), reason.why)
         return
     album.packer.region(image=image, **region)
     if repairs:
@@ -222,24 +225,18 @@ def _region(
     """Image position, arguments of Packer.region and the repairs of an annotation."""
     if not isinstance(annotation, dict):
         raise _Unusable(f"the entry is {kind_of(annotation)}, not an object")
-    image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
-    if _is_id(image_id) and image_id in listing.lost:
-        raise _Unusable(f"its image is refused: {listing.lost[image_id]}")
-    if not _is_id(image_id) or image_id not in listing.positions:
-        raise _Unusable(
-            f"no image has its `image_id` {image_id!r:.60}" if "image_id" in annotation else "no `image_id`"
-        )
-    if not _is_id(category_id) or category_id not in labels:
-        there = "category_id" in annotation
-        raise _Unusable(f"no category has its `category_id` {category_id!r:.60}" if there else "no `category_id`")
-    image = listing.positions[image_id]
+    lost = _find(listing.lost, annotation, "image_id")
+    if lost:
+        raise _Unusable(f"its image is refused: {lost}")
+    image = _find(listing.positions, annotation, "image_id", "image")
+    label = _find(labels, annotation, "category_id", "category")
     crowd = _is_crowd(annotation)
     if crowd and album.crowd == "drop":
         album.num_crowds += 1
         raise _Unusable("a crowd (crowd: drop)", ignored=True)
     region, repairs = _shape(album, annotation, album.sizes[image])
     album.num_crowds += crowd
-    region |= {"label": labels[category_id], "crowd": crowd and album.crowd == "ignore"}
+    region |= {"label": label, "crowd": crowd and album.crowd == "ignore"}
     number = annotation.get("id")
     if _is_id(number) and number in listing.annotation_ids:
         repairs.append(f"another annotation has the id {number}: kept without one")
@@ -248,6 +245,17 @@ def _region(
         listing.annotation_ids.add(number)
     region["id"] = number if type(number) is int and 0 <= number <= _LARGEST_ID else -1
     return image, region | {"attributes": _attributes(annotation)}, repairs
+
+
+def _find(table: Mapping[Any, Any], annotation: dict[str, Any], key: str, what: str | None = None) -> Any:
+    """What an annotation's `key` names, also where one side writes a number as text; refused if it is no `what` at all."""
+    id = annotation.get(key)
+    if _is_id(id) and id in table:
+        return table[id]
+    other = int(id) if isinstance(id, str) and id.isdecimal() and len(id) < 20 else str(id) if _is_id(id) else None
+    if other not in table and what:
+        raise _Unusable(f"no {what} has its `{key}` {id!r:.60}" if key in annotation else f"it has no `{key}`")
+    return table.get(other)
 
 
 def _is_crowd(annotation: dict[str, Any]) -> bool:

@@ -1,18 +1,18 @@
-"""A Data as COCO instances JSON: `annotations.json`, or one JSON for each official list, and the photos below `images/`."""
+"""A Data as COCO instances JSON in COCO's own layout: `annotations/instances_<list>.json` and `<list>/` for each official
+list; `annotations.json` and `images/` for what is in none."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
-from maskwright.core.files import cannot_write, check_writable, written_whole
+from maskwright.core.files import written_whole
 from maskwright.core.table import Data
 from maskwright.core.types import VOID, Record, Region
+from maskwright.data.formats.writing import empty_folder, stems, write_images
 from maskwright.imaging import masks
 
 CANNOT_HOLD = (
@@ -20,54 +20,39 @@ CANNOT_HOLD = (
     "VOID pixels of a set whose only class is background",
     "holes of polygons",
     "attributes of images",
+    "official lists of other names than train, val and test, or a single list",
 )
 
 
 def write(data: Data, folder: Path) -> None:
-    """Writes the data set into a folder (made when missing).
+    """Writes the data set, photos included, into an empty folder (made when missing).
 
     Polygons stay polygons, run-lengths stay run-lengths with their crowd flag; a label map becomes one run-length object
-    for each class, its VOID pixels a crowd. A photo that is not below `folder` is linked (or else copied) into
-    `folder/images/`. Records of an official list go to `annotations/instances_<list>.json`, all others to
-    `annotations.json`. Raises SetupError when a file cannot be written.
+    for each class, its VOID pixels a crowd. Raises SetupError when the folder is not empty or cannot be written, DataError
+    when a photo or a label map cannot be read.
     """
     folder = Path(folder)
-    check_writable(folder)
-    documents: dict[str, dict[str, Any]] = {}
-    for number, record in enumerate(data, start=1):
-        name = f"annotations/instances_{record.split}.json" if record.split else "annotations.json"
-        document = documents.setdefault(name, {"info": {}, "images": [], "annotations": []})
-        height, width = record.size
-        file_name = _photo(record, folder)
-        document["images"].append({"id": number, "file_name": file_name, "width": width, "height": height})
+    empty_folder(folder)
+    names = stems(data, by_split=True)
+    documents: dict[str | None, dict[str, Any]] = {}
+    for number, (record, name) in enumerate(zip(data, names, strict=True), start=1):
+        document = documents.setdefault(record.split, _document())
+        (height, width), suffix = record.size, Path(record.image).suffix.lower() if record.upright else ".png"
+        document["images"].append({"id": number, "file_name": name + suffix, "width": width, "height": height})
         regions = record.regions if record.label_map is None else _regions(record, data)
         document["annotations"] += [_annotation(region, record.size, number) for region in regions]
-    for name, document in documents.items() or [("annotations.json", {"info": {}, "images": [], "annotations": []})]:
+    for split, document in (documents or {None: _document()}).items():
         _number(document["annotations"])
         first = 0 if any(a["category_id"] == 0 for a in document["annotations"]) or not data.has_background else 1
         document["categories"] = [{"id": i, "name": c} for i, c in enumerate(data.classes) if i >= first]
-        with written_whole(folder / name) as temporary:
+        path = folder / (f"annotations/instances_{split}.json" if split else "annotations.json")
+        with written_whole(path) as temporary:
             temporary.write_bytes(orjson.dumps(document))
+    write_images(data, folder, [f"{record.split or 'images'}/{name}" for record, name in zip(data, names, strict=True)])
 
 
-def _photo(record: Record, folder: Path) -> str:
-    """The `file_name` of a record: its place below the folder, or its id once the photo is in `images/`."""
-    image = Path(record.image)
-    if image.resolve().is_relative_to(folder.resolve()):
-        return image.resolve().relative_to(folder.resolve()).as_posix()
-    name = record.id if record.id.lower().endswith(image.suffix.lower()) else record.id + image.suffix
-    name = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
-    target = folder / "images" / name
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(image.resolve(), target)
-        except OSError:  # another file system, or none that links
-            shutil.copyfile(image, target)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    return name
+def _document() -> dict[str, Any]:
+    return {"info": {}, "images": [], "annotations": []}
 
 
 def _regions(record: Record, data: Data) -> list[Region]:
@@ -94,6 +79,8 @@ def _annotation(region: Region, size: tuple[int, int], image_id: int) -> dict[st
     if attributes.keys() == {"attributes"}:
         attributes = attributes["attributes"]
     rle = masks.region_rle(region, size)
+    counts, _ = masks.mend_counts(rle["counts"], size)
+    assert counts is not None
     segmentation: Any = [polygon.reshape(-1).tolist() for polygon in region.polygons]
     if region.counts is not None:
         segmentation = {"size": list(size), "counts": rle["counts"].decode()}
@@ -102,30 +89,25 @@ def _annotation(region: Region, size: tuple[int, int], image_id: int) -> dict[st
         "image_id": image_id,
         "category_id": region.label,
         "iscrowd": int(region.crowd),
-        "area": masks.region_area(region, size),
-        "bbox": _box(region, size),
+        "area": int(counts[1::2].sum()),
+        "bbox": _box(counts, size[0]),
         "segmentation": segmentation,
         **({"attributes": attributes} if attributes else {}),
         **({"attribute_ids": ids} if ids else {}),
     }
 
 
-def _box(region: Region, size: tuple[int, int]) -> list[float]:
-    """x, y, width, height: of the polygons' points inside the image, or of the run-lengths' pixels."""
-    height, width = size
-    if region.counts is None:
-        points = np.concatenate([np.zeros((0, 2)), *region.polygons]).clip(0, [width, height])
-        (x0, y0), (x1, y1) = (points.min(axis=0), points.max(axis=0)) if len(points) else ((0, 0), (0, 0))
-        return [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
-    edges = np.cumsum(region.counts, dtype=np.int64)
+def _box(counts: np.ndarray, height: int) -> list[int]:
+    """x, y, width, height of the pixels in run-lengths."""
+    edges = np.cumsum(counts, dtype=np.int64)
     starts, ends = edges[0::2][: len(edges) // 2], edges[1::2]
     starts, ends = starts[ends > starts], ends[ends > starts]
     if not len(starts):
-        return [0.0, 0.0, 0.0, 0.0]
+        return [0, 0, 0, 0]
     left, right = starts[0] // height, (ends[-1] - 1) // height + 1
     whole = (starts // height != (ends - 1) // height).any()  # a run that goes on in the next column
     top, bottom = (0, height) if whole else ((starts % height).min(), ((ends - 1) % height).max() + 1)
-    return [float(left), float(top), float(right - left), float(bottom - top)]
+    return [int(left), int(top), int(right - left), int(bottom - top)]
 
 
 def _number(annotations: list[dict[str, Any]]) -> None:

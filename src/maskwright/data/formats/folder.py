@@ -23,7 +23,7 @@ from maskwright.data.formats.layouts import File, Layout, lay_out, nothing_pairs
 from maskwright.data.formats.pairing import Pair, Probed, account, listed, pack_pairs, probe_pairs, stray
 from maskwright.data.formats.stored_values import FOREGROUND, check_clean, meanings, sagemaker_labels, scan
 from maskwright.data.formats.writing import empty_folder, stems, write_images, write_label_maps
-from maskwright.data.ledger import Ledger
+from maskwright.data.ledger import Kind, Ledger
 from maskwright.imaging.palette import class_colours
 
 LABEL_MAPS = {"train": "train_label_map.json", "val": "validation_label_map.json", None: "label_map.json"}
@@ -70,7 +70,7 @@ def read(
     probed = probe_pairs(_pairs(path, layout, ledger), ledger)
     if threshold is not None:
         return _pack_threshold(probed, threshold, named, ledger)
-    return _pack(path, probed, named, {split: rule for split, rule in label_maps.values()}, ledger)
+    return _pack(path, probed, named, dict(label_maps.values()), ledger)
 
 
 def sniff(path: Path) -> tuple[float, str]:
@@ -82,7 +82,8 @@ def sniff(path: Path) -> tuple[float, str]:
         return 0.0, "no folder of masks beside the images"
     image, mask = (file.name.rpartition("/")[0] or "." for file in layout.pairs[0])
     if image == mask:
-        return 0.4, "images and masks of matching names side by side"
+        most = len(layout.pairs) >= len(layout.unlabelled)
+        return (0.4 if most else 0.1), "images and masks of matching names side by side"
     return 0.7 if layout.certain else 0.6, f"images in {image}/ with masks of matching names in {mask}/"
 
 
@@ -90,7 +91,9 @@ def write(data: Data, folder: Path) -> None:
     """Writes `images/`, `masks/` and `classes.txt`. A class index is its own stored value."""
     empty_folder(folder)
     splits = (None if number < 0 else data.split_names[number] for number in data.split)
-    places = [f"{split}/{stem}" if split else stem for split, stem in zip(splits, stems(data, by_split=True), strict=True)]
+    places = [
+        f"{split}/{stem}" if split else stem for split, stem in zip(splits, stems(data, by_split=True), strict=True)
+    ]
     write_images(data, folder / "images", places)
     write_label_maps(data, folder / "masks", places, palette=class_colours(data.classes))
     write_text(folder / "classes.txt", class_lists.to_text(data.classes, numbered=True))
@@ -141,15 +144,15 @@ def _account(path: Path, names: list[str], layout: Layout, used: set[str], ledge
 
 def _pairs(path: Path, layout: Layout, ledger: Ledger) -> list[Pair]:
     """The layout's pairs; masks without an image, and groups that cannot be told apart, are refused at once."""
-    for mask in layout.orphans:
-        ledger.seen("annotation")
-        ledger.refused("annotation", path / mask.name, "a mask without an image")
+    refused: dict[str, tuple[Kind, str]] = {
+        mask.name: ("annotation", "a mask without an image") for mask in layout.orphans
+    }
     for images, masks in layout.unclear:
         why = "several images or masks of one name: " + ", ".join(file.name for file in (*images, *masks))
-        for kind, files in (("image", images), ("annotation", masks)):
-            for file in files:
-                ledger.seen(kind)  # type: ignore[arg-type]
-                ledger.refused(kind, path / file.name, why)  # type: ignore[arg-type]
+        refused |= {file.name: ("image", why) for file in images} | {file.name: ("annotation", why) for file in masks}
+    for name, (kind, why) in refused.items():
+        ledger.seen(kind)
+        ledger.refused(kind, path / name, why)
     return [_pair(path, image, mask) for image, mask in layout.pairs]
 
 
@@ -186,7 +189,9 @@ def _pack(
     label_of = {split: {v: rule_of[split](v) for v in values} for split, values in stored.items()}
     seen = {label for labels in label_of.values() for label in labels.values() if label is not None}
     if not seen:
-        raise DataError("no mask could be read" if not clean else "no mask holds a value that the label map names", place=path)
+        raise DataError(
+            "no mask could be read" if not clean else "no mask holds a value that the label map names", place=path
+        )
     classes, index = class_lists.table(meanings(seen, named, ledger, colour=found.colour))
     codings = {}
     for split in stored:
@@ -208,7 +213,7 @@ def _as_stored(value: int) -> int | None:
 def _glimpse(path: Path) -> list[str]:
     """Some names of each of the first folders."""
     names = []
-    for number, (folder, subfolders, files) in enumerate(os.walk(path)):
+    for number, (folder, subfolders, files) in enumerate(os.walk(path, followlinks=True)):
         if number >= GLIMPSE_FOLDERS:
             break
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))

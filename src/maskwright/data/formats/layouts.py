@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from maskwright.core.errors import DataError
@@ -17,9 +17,9 @@ from maskwright.data.formats.pairing import SPLITS, stray
 
 Side = Literal["image", "mask"]
 
-IMAGES = set("image images img imgs input inputs photo photos picture pictures jpegimages jpgs rgb".split())
-MASKS = set("mask masks label labels labelmap labelmaps annotation annotations anno annot gt groundtruth".split())
-MASKS |= set("segmentation segmentations segmentationclass seg segs target targets trimap trimaps matte mattes".split())
+IMAGES = {"image", "img", "input", "photo", "picture", "jpegimage", "jpg", "rgb"}  # each also with an `s`
+MASKS = {"mask", "label", "labelmap", "annotation", "anno", "annot", "gt", "groundtruth", "seg", "segmentation"}
+MASKS |= {"segmentationclass", "target", "trimap", "matte"}
 LOSSLESS = ("png", "gif", "bmp", "tif", "tiff")
 
 
@@ -86,7 +86,7 @@ def _side(name: str, images: str | None, masks: str | None) -> Side | None:
     if within:
         return max(within)[1]
     for part in reversed(name.lower().split("/")[:-1]):
-        tokens = set(_tokens(part))
+        tokens = set(_words(part))
         if tokens & MASKS:
             return "mask" if masks is None else None
         if tokens & IMAGES:
@@ -108,15 +108,17 @@ def _file(name: str, top: str | None) -> File:
     *folders, base = below.split("/")
     split, rest = None, []
     for part in folders:
-        tokens = _tokens(part.lower())
-        told = [token for token in tokens if token in SPLITS or token in MASKS or token in IMAGES]
-        split = next((SPLITS[token] for token in told if token in SPLITS), split)
+        tokens = _words(part.lower())
+        told = {token for token in tokens if token in SPLITS or token in MASKS or token in IMAGES}
+        split = next((SPLITS[token] for token in tokens if token in SPLITS), split)
         rest.append("_".join(token for token in tokens if token not in told) if told else part)
     return File(name, split, "/".join(part for part in rest if part), base.rpartition(".")[0])
 
 
-def _tokens(part: str) -> list[str]:
-    return [token for token in re.split(r"[_\-. ]+", part) if token]
+def _words(name: str) -> list[str]:
+    """The words of a name, in the singular where that is a word for a side."""
+    words = [word for word in re.split(r"[_\-. ]+", name) if word]
+    return [word.removesuffix("s") if word.removesuffix("s") in IMAGES | MASKS else word for word in words]
 
 
 def _side_by_side(names: Sequence[str], prefix: str | None, suffix: str | None) -> tuple[list[str], list[str]]:
@@ -131,14 +133,13 @@ def _side_by_side(names: Sequence[str], prefix: str | None, suffix: str | None) 
         found = [name for name in names if test(name.rpartition("/")[2].rpartition(".")[0])]
     else:
         twins = [group for group in stems.values() if len(group) == 2]
-        found = [n for group in twins for n in group if n.lower().endswith(LOSSLESS) and _is_jpeg(group) is not None]
+        found = [n for group in twins for n in group if n.lower().endswith(LOSSLESS) and _has_jpeg(group)]
     masks = set(found)
     return ([name for name in names if name not in masks] if masks else []), found
 
 
-def _is_jpeg(group: Sequence[str]) -> str | None:
-    jpegs = [name for name in group if name.lower().endswith(("jpg", "jpeg"))]
-    return jpegs[0] if len(jpegs) == 1 else None
+def _has_jpeg(group: Sequence[str]) -> bool:
+    return any(name.lower().endswith(("jpg", "jpeg")) for name in group)
 
 
 def _telling_affix(stems: Iterable[str]) -> tuple[str | None, str | None]:
@@ -150,7 +151,7 @@ def _telling_affix(stems: Iterable[str]) -> tuple[str | None, str | None]:
         if len(words) >= 3:
             for start, end in ((words[0] + words[1], ""), ("", words[-2] + words[-1])):
                 rest = base[len(start) : len(base) - len(end)]
-                if (start or end).strip("_-. ").lower() in MASKS and folder + slash + rest in known:
+                if set(_words((start or end).lower())) & MASKS and folder + slash + rest in known:
                     votes[start, end] += 1
     return votes.most_common(1)[0][0] if votes else (None, None)
 
@@ -165,14 +166,16 @@ def _match(pictures: list[File], masks: list[File], prefix: str | None, suffix: 
     if prefix is None and suffix is None:
         prefix, suffix = common_affix({file.stem for file in pictures}, [file.stem for file in masks])
         if prefix or suffix:
-            layout.notes.append(f"masks are called as their images with `{prefix}` before and `{suffix}` behind")
-    prefix, suffix = prefix or "", suffix or ""
+            layout.notes.append(f"masks are called `{prefix}<name of the image>{suffix}`")
+    _match_by_key(pictures, masks, prefix or "", suffix or "", layout)
+
+
+def _match_by_key(pictures: list[File], masks: list[File], prefix: str, suffix: str, layout: Layout) -> None:
     carries = _carries(prefix, suffix)
     by_place: dict[tuple[str | None, str], list[File]] = defaultdict(list)
     by_key: dict[str, list[File]] = defaultdict(list)
     for mask in masks:
         if not carries(mask.stem):
-            layout.left[mask.name] = f"its name has no `{prefix}` before or `{suffix}` behind"
             continue
         key = File(mask.name, None, mask.folder, mask.stem[len(prefix) : len(mask.stem) - len(suffix)]).key
         by_place[mask.split, key].append(mask)
@@ -180,6 +183,10 @@ def _match(pictures: list[File], masks: list[File], prefix: str | None, suffix: 
     images_at: dict[tuple[str | None, str], list[File]] = defaultdict(list)
     for file in pictures:
         images_at[file.split, file.key].append(file)
+    if not any(key in by_key for _, key in images_at) and any(file.folder for file in (*pictures, *masks)):
+        pictures, masks = ([replace(file, folder="") for file in files] for files in (pictures, masks))
+        _match_by_key(pictures, masks, prefix, suffix, layout)  # other folders: the stems alone may do
+        return
     partners = {
         (split, key): by_place.get((split, key)) or by_place.get((None, key)) or ([] if split else by_key.get(key, []))
         for split, key in images_at
@@ -193,6 +200,8 @@ def _match(pictures: list[File], masks: list[File], prefix: str | None, suffix: 
             layout.unclear.append((files, group))
         else:
             layout.unlabelled.extend(files)
+    why = f"its name is not `{prefix}<name of the image>{suffix}`"
+    layout.left.update({mask.name: why for mask in masks if not carries(mask.stem)})
     layout.orphans.extend(m for group in by_place.values() for m in group if m.name not in claims)
 
 

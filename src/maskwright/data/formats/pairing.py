@@ -22,7 +22,8 @@ from maskwright.core.types import Coding
 from maskwright.data.ledger import Ledger
 from maskwright.imaging import images
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 SPLITS = {"train": "train", "training": "train", "trn": "train"}
 SPLITS |= {"val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test", "testing": "test"}
@@ -98,6 +99,18 @@ def stray(name: str) -> str | None:
     return None if images.is_image_name(parts[-1]) else NOT_AN_IMAGE
 
 
+def read_list(path: Path, ledger: Ledger) -> list[str]:
+    """The lines of an official list, without blanks at either end, comments (`#`) and repetitions."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read as a list ({error})", place=path) from error
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if len(set(lines)) < len(lines):
+        ledger.note(f"{path.name} repeats {len(lines) - len(set(lines))} of its lines")
+    return list(dict.fromkeys(lines))
+
+
 def by_stem(names: Iterable[str], folder: str) -> dict[str, list[str]]:
     """The image files below a folder (relative, "" = all): path without folder and suffix -> files of that stem."""
     above = folder + "/" if folder else ""
@@ -138,16 +151,16 @@ def probe_pairs(pairs: Sequence[Pair], ledger: Ledger) -> list[Probed]:
     ledger.seen("annotation", sum(pair.label_map is not None for pair in pairs))
     paths = [path for pair in pairs if pair.refused is None for path in (pair.image, pair.label_map) if path]
     headers = dict(zip(paths, in_threads(_probe, paths, "Reading image headers"), strict=True))
-    readable = []
+    readable: list[tuple[Pair, images.Probe, images.Probe]] = []
     for pair in pairs:
         if pair.refused is not None or pair.image is None or pair.label_map is None:
-            refuse(ledger, pair, pair.refused or "image or label map is missing")
+            refuse_image(ledger, pair, pair.refused or "its image or label map is missing")
             continue
         image, label_map = headers[pair.image], headers[pair.label_map]
         if isinstance(image, DataError):
-            refuse(ledger, pair, sentence(image), "its image cannot be used")
+            refuse_image(ledger, pair, sentence(image))
         elif isinstance(label_map, DataError):
-            refuse(ledger, pair, "its label map cannot be used", sentence(label_map))
+            refuse_label_map(ledger, pair, sentence(label_map))
         else:
             readable.append((pair, image, label_map))
     _note_kinds(ledger, [(pair.image, image) for pair, image, _ in readable if pair.image])
@@ -162,7 +175,7 @@ def pack_pairs(
     for item in probed:
         pair, code = item.pair, coding(item)
         if isinstance(code, str):
-            refuse(ledger, pair, "its label map cannot be used", code)
+            refuse_label_map(ledger, pair, code)
             continue
         if item.upright:
             ledger.used("image")
@@ -182,11 +195,17 @@ def pack_pairs(
     return packer.pack(classes)
 
 
-def refuse(ledger: Ledger, pair: Pair, why: str, why_label_map: str | None = None) -> None:
-    """Refuses the image and, where there is one, its label map."""
+def refuse_image(ledger: Ledger, pair: Pair, why: str) -> None:
+    """Refuses the image; its label map, where there is one, is then not needed."""
     ledger.refused("image", pair.image or pair.id, why)
     if pair.label_map is not None:
-        ledger.refused("annotation", pair.label_map, why_label_map or why)
+        ledger.ignored("annotation", pair.label_map, "its image is refused")
+
+
+def refuse_label_map(ledger: Ledger, pair: Pair, why: str) -> None:
+    """Refuses the label map, and with it the image."""
+    ledger.refused("annotation", pair.label_map, why)
+    ledger.refused("image", pair.image, "its label map cannot be used")
 
 
 def sentence(error: DataError) -> str:
@@ -212,7 +231,7 @@ def _same_size(readable: list[tuple[Pair, images.Probe, images.Probe]], ledger: 
     for pair, image, mask in readable:
         if mask.stored_size not in (image.size, image.stored_size):
             (height, width), (rows, columns) = image.size, mask.stored_size
-            refuse(ledger, pair, f"the image is {width} x {height} pixels and its label map {columns} x {rows}")
+            refuse_label_map(ledger, pair, f"it is {columns} x {rows} pixels and its image {width} x {height}")
             continue
         either = image.size == image.stored_size
         upright = not (as_stored and image.orientation != 1) if either else mask.stored_size == image.size

@@ -6,7 +6,6 @@ inferred is written into the ledger's notes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +57,7 @@ def scan(probed: Sequence[Probed], classes: ClassList | None) -> Scan:
     )
 
 
-def _read(
-    probed: Sequence[Probed], colour: Callable[[Probed], bool]
-) -> list[tuple[str | None, dict[int, int]]]:
+def _read(probed: Sequence[Probed], colour: Callable[[Probed], bool]) -> list[tuple[str | None, dict[int, int]]]:
     """Values of each mask; none for a damaged one, which is refused when its pixels are read for use."""
 
     def values(item: Probed) -> dict[int, int] | DataError:
@@ -82,7 +79,9 @@ def check_clean(found: Scan, place: Path) -> None:
     blurred = sum(not found.colour and _is_blurred(values) for values in told)
     if told and 2 * blurred > len(told):
         what = f"{blurred} of {len(found.values)} masks are black and white with grey seams (blurred or JPEG edges)"
-        raise DataError(what, place=place, hint="give `threshold: 128` to take grey levels of 128 and above as the class")
+        raise DataError(
+            what, place=place, hint="give `threshold: 128` to take grey levels of 128 and above as the class"
+        )
     distinct = {value for _, values in found.values for value in values}
     if found.colour and len(distinct) > MOST_COLOURS:
         raise DataError(
@@ -128,7 +127,7 @@ def meanings(seen: set[int], classes: ClassList | None, ledger: Ledger, *, colou
     absent = [name for value, name in names.items() if value not in seen and standard_name(name) is not None]
     if absent:
         ledger.note(f"named in {classes.place}, in no mask that was looked at: {', '.join(absent)}")
-    return names
+    return names if colour else dict(sorted(names.items()))
 
 
 def _inferred(seen: set[int], ledger: Ledger, colour: bool) -> dict[int, str]:
@@ -145,8 +144,8 @@ def _inferred(seen: set[int], ledger: Ledger, colour: bool) -> dict[int, str]:
         ledger.note("value 255 stands beside other classes: counts nowhere (VOID)")
     said = ", ".join(f"#{v:06x}" if colour else str(v) for v in values)
     if len(values) > 2 or 0 not in values:
-        gaps = "" if colour or values == list(range(len(values))) else "; the values between are no classes"
-        ledger.note(f"no list of classes: the masks hold {said}, which makes {len(values)} classes{gaps}")
+        gaps = "" if colour or values == list(range(len(values))) else "; values that no mask holds make none"
+        ledger.note(f"no list of classes: the masks hold {said}: {len(values)} classes{gaps}")
     return names
 
 

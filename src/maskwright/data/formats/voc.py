@@ -7,8 +7,7 @@ Source of layout, class order and palette: the VOC2012 development kit (Everingh
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ import numpy as np
 from maskwright.core.errors import DataError
 from maskwright.core.files import write_text
 from maskwright.core.table import Data
-from maskwright.core.types import BACKGROUND, VOID, Coding
+from maskwright.core.types import VOID, Coding
 from maskwright.data.formats import Format, class_lists
+from maskwright.data.formats.class_lists import ClassList
 from maskwright.data.formats.pairing import (
     Pair,
     Probed,
@@ -26,27 +26,29 @@ from maskwright.data.formats.pairing import (
     listed,
     pack_pairs,
     probe_pairs,
+    read_list,
+    stray,
 )
-from maskwright.data.formats.writing import empty_folder, lines, stems, write_images, write_label_maps
+from maskwright.data.formats.writing import empty_folder, stems, write_images, write_label_maps
 from maskwright.data.ledger import Ledger
 
-CLASSES = tuple(
-    f"{BACKGROUND} aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor".split()
-)
-IMAGES, LABEL_MAPS, OBJECTS, LISTS = "JPEGImages", "SegmentationClass", "SegmentationObject", "ImageSets/Segmentation"
-OFFICIAL = ("train", "val", "trainval", "test")
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+IMAGES, LABEL_MAPS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
+OFFICIAL = ("trainval", "train", "val", "test")  # a later one wins; trainval is no split of its own
+OTHERS = {"SegmentationObject": "objects", "Annotations": "boxes", "ImageSets": "another list"}
 ARCHIVES = (".tar", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-COLOUR_MODES = ("RGB", "RGBA")
 
 
 def voc_palette() -> np.ndarray:
     """VOC's colours, uint8 (256, 3): bits 0, 1, 2 of the index go to red, green, blue from the highest bit downwards."""
     index = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
-    for shift in range(8):
+    for place in range(8):
         for channel in range(3):
-            colours[:, channel] |= ((index >> (3 * shift + channel) & 1) << (7 - shift)).astype(np.uint8)
+            colours[:, channel] |= ((index >> (3 * place + channel) & 1) << (7 - place)).astype(np.uint8)
     return colours
 
 
@@ -59,46 +61,151 @@ def read(path: Path, ledger: Ledger, *, labels: str | None = None) -> Data:
     base = _base(path)
     names = listed(path)
     top = "" if base == path else base.relative_to(path).as_posix() + "/"
-    class_file = path / labels if labels is not None else class_lists.find(*([base] if base == path else [base, path]))
-    classes, codings = _classes(class_file)
+    class_file = path / labels if labels is not None else class_lists.find(base, path)
+    classes, coding = _classes(class_file)
     images, label_maps = by_stem(names, top + IMAGES), by_stem(names, top + LABEL_MAPS)
-    lists = [name for name in names if name.startswith(f"{top}{LISTS}/") and name.endswith(".txt") and not stray_list(name)]
-    splits = _splits(path, lists, ledger)
+    lists = [name for name in names if Path(name).match(f"{top}{LISTS}/*.txt") and not Path(name).name.startswith(".")]
+    lists = [name for name in lists if Path(name).stem in OFFICIAL] or lists
+    splits = _splits(path, lists, ledger) if lists else dict.fromkeys(label_maps)
     if not lists:
-        splits = dict.fromkeys(label_maps)
         ledger.note(f"no list in {LISTS}/: every image with a label map is taken")
-    pairs = [_pair(path, stem, images.get(stem, []), label_maps.get(stem, []), split) for stem, split in splits.items()]
     taken = {name for stem in splits for name in (*images.get(stem, ()), *label_maps.get(stem, ()))}
-    taken |= {*lists, *(name for name in names if class_file is not None and path / name == class_file)}
+    taken |= {*lists, *(name for name in names if path / name == class_file)}
     account(ledger, path, names, taken, lambda name: _why(name, top, bool(lists)))
-    return pack_pairs(probe_pairs(pairs, ledger), classes, lambda item: codings[_is_coloured(item, class_file)], ledger)
+    pairs = [_pair(path, stem, images.get(stem, []), label_maps.get(stem, []), split) for stem, split in splits.items()]
+    return pack_pairs(probe_pairs(pairs, ledger), classes, coding, ledger)
 
 
 def sniff(path: Path) -> tuple[float, str]:
     """Knows the folder by its sub-folders; archives and web pages are known too, so that `read` can say what to do."""
-    if path.is_file() and _not_a_folder(path) is not None:
-        return 0.1, "an archive or a web page where a folder is needed"
-    found = _bases(path) if path.is_dir() else []
-    if not found:
+    if path.is_file() and (error := _file_instead(path)) is not None:
+        return 0.1, f"{error.what}: {error.hint}"
+    bases = _bases(path) if path.is_dir() else []
+    if not bases:
         return 0.0, f"no {IMAGES} and {LABEL_MAPS} folders"
-    known = found[0] == path or found[0].name.startswith("VOC")
-    where = "" if found[0] == path else f" in {found[0].relative_to(path).as_posix()}/"
-    return (1.0 if known else 0.8), f"{IMAGES} and {LABEL_MAPS}{where}"
+    if bases[0] == path:
+        return 1.0, f"{IMAGES} and {LABEL_MAPS}"
+    below = bases[0].relative_to(path).as_posix()
+    return (1.0 if bases[0].name.startswith("VOC") else 0.8), f"{IMAGES} and {LABEL_MAPS} in {below}/"
 
 
 def write(data: Data, folder: Path) -> None:
-    """Writes images, palette PNGs and lists; a record in no list stands in trainval.txt alone."""
+    """Writes images, palette PNGs and lists; a record that is in no list, or in one VOC does not know, is in trainval only."""
     empty_folder(folder)
     names = stems(data)
     write_images(data, folder / IMAGES, names)
     write_label_maps(data, folder / LABEL_MAPS, names, palette=voc_palette())
-    in_list: dict[str | None, list[str]] = {}
-    for name, number in zip(names, data.split, strict=True):
-        in_list.setdefault(None if number < 0 else data.split_names[number], []).append(name)
-    in_list["trainval"] = [name for split in ("train", "val", None) for name in in_list.pop(split, [])] if None in in_list else [
-        name for split in ("train", "val") for name in in_list.get(split, [])
-    ]
-    for split, members in in_list.items():
-        write_text(folder / LISTS / f"{split}.txt", lines(members))
+    splits = [data.split_names[number] if number >= 0 else None for number in data.split]
+    lists = {
+        name: [n for n, split in zip(names, splits, strict=True) if split == name] for name in ("train", "val", "test")
+    }
+    lists["trainval"] = [n for n, split in zip(names, splits, strict=True) if split != "test"]
+    for name, members in lists.items():
+        if members:
+            write_text(folder / LISTS / f"{name}.txt", "".join(f"{member}\n" for member in members))
     if data.classes != CLASSES:
-        write_text(folder / "class_names.txt", lines(data.classes))
+        write_text(folder / "class_names.txt", class_lists.to_text(data.classes))
+
+
+def _base(path: Path) -> Path:
+    """The folder that holds JPEGImages and SegmentationClass: the path itself, or one below it or below its VOCdevkit."""
+    if path.is_file():
+        raise _file_instead(path) or DataError("a file where a folder is needed", place=path)
+    if not path.is_dir():
+        raise DataError("not found", place=path)
+    bases = _bases(path)
+    if not bases:
+        raise DataError(f"has no {IMAGES} and {LABEL_MAPS} folders", place=path, hint="name the folder above them")
+    if len(bases) > 1:
+        several = ", ".join(base.relative_to(path).as_posix() for base in bases)
+        raise DataError(f"holds several VOC sets: {several}", place=path, hint="name one of them")
+    return bases[0]
+
+
+def _bases(path: Path) -> list[Path]:
+    for pattern in ("", "*/", "VOCdevkit/*/"):
+        found = sorted(path.glob(pattern + LABEL_MAPS))
+        bases = [folder.parent for folder in found if folder.is_dir() and (folder.parent / IMAGES).is_dir()]
+        if bases:
+            return bases
+    return []
+
+
+def _file_instead(path: Path) -> DataError | None:
+    """What to do with an archive, or with the web page that was downloaded in its place."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError:
+        return None
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        hint = "download the archive itself, such as VOCtrainval_11-May-2012.tar"
+        return DataError("is a web page (HTML), not a data set", place=path, hint=hint)
+    if path.suffix.lower() in ARCHIVES or start.startswith((b"PK\x03\x04", b"\x1f\x8b")) or start[257:262] == b"ustar":
+        return DataError("is an archive", place=path, hint="unpack it first and give the folder")
+    return None
+
+
+def _splits(path: Path, lists: Sequence[str], ledger: Ledger) -> dict[str, str | None]:
+    """id -> official list. Ids of both train and val count as val, so that what is scored was never trained on."""
+    splits: dict[str, str | None] = {}
+    both = []
+    for name in sorted(lists, key=lambda name: OFFICIAL.index(Path(name).stem) if Path(name).stem in OFFICIAL else 0):
+        split = Path(name).stem
+        for member in read_list(path / name, ledger):
+            both += [member] if splits.get(member) not in (None, split) else []
+            splits[member] = None if split in ("trainval", "default") else split
+    if both:
+        ledger.note(f"{len(both)} ids are in several lists, such as {both[0]}: the last of train, val, test counts")
+    return splits
+
+
+def _pair(path: Path, stem: str, images: list[str], label_maps: list[str], split: str | None) -> Pair:
+    image, label_map = (path / files[0] if len(files) == 1 else None for files in (images, label_maps))
+    refused = None
+    if image is None or label_map is None:
+        what, files = (IMAGES, images) if image is None else (LABEL_MAPS, label_maps)
+        refused = f"several files in {what}: {', '.join(files)}" if files else f"its file in {what}/ is missing"
+    return Pair(stem, image, label_map, split, refused)
+
+
+def _why(name: str, top: str, has_lists: bool) -> str:
+    """Why a file below a VOC folder is not used."""
+    if not name.startswith(top):
+        return f"outside {top}"
+    folder = name[len(top) :].split("/")[0]
+    if folder in OTHERS:
+        return f"{OTHERS[folder]}: not needed by the semantic task"
+    if folder in (IMAGES, LABEL_MAPS) and stray(name) is None:
+        return "not in a segmentation list" if has_lists else f"unlabelled: it has no file in {LABEL_MAPS}/"
+    return "not part of the segmentation data" if folder not in (IMAGES, LABEL_MAPS) else ""
+
+
+def _classes(file: Path | None) -> tuple[tuple[str, ...], Callable[[Probed], Coding]]:
+    """The classes, and how each label map is read: indices as they are, RGB copies by exact colour.
+
+    In a set whose list names colours (CVAT) palette files are read by colour as well.
+    """
+    named = ClassList(CLASSES) if file is None else class_lists.read(file)
+    by_value = named.keys is not None and not named.colour
+    names = dict(sorted(zip(named.keys or (), named.names))) if by_value else class_lists.by_order(named.names)
+    classes, labels = class_lists.table({VOID: "void", **names})
+    indices = Coding(tuple(labels), tuple(labels.values()))
+    palette = voc_palette().astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    colours = {int(palette[value]): label for value, label in labels.items() if value <= VOID}
+    if named.colour:
+        classes, colours = class_lists.table(dict(zip(named.keys or (), named.names)))
+    colours = dict(sorted({int(palette[VOID]): VOID, **colours}.items()))
+    coloured = Coding(tuple(colours), tuple(colours.values()), colour=True)
+    by_mode = {"RGB": coloured, "RGBA": coloured, "P": coloured if named.colour else indices}
+    return classes, lambda item: by_mode.get(item.label_map.mode, indices)
+
+
+FORMAT = Format(
+    name="voc",
+    summary="PASCAL VOC: JPEGImages, SegmentationClass (palette PNG, 255 = void) and the official lists.",
+    sniff=sniff,
+    read=read,
+    write=write,
+    cannot_hold=("single objects", "overlaps", "crowds as regions", "attributes", "lists beyond train, val and test"),
+)

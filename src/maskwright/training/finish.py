@@ -1,0 +1,120 @@
+"""After the loop: the best weights become a bundle with its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from maskwright.bundles import bundle as bundles
+from maskwright.bundles.bundle import Description
+from maskwright.bundles.runs import Run
+from maskwright.core import files
+from maskwright.core.recipe import Recipe
+from maskwright.core.recipe_text import dump
+from maskwright.data.prepare import Prepared, digest
+from maskwright.export.onnx import Parity, onnx
+from maskwright.imaging import images
+from maskwright.metrics.scores import Scores
+from maskwright.models.segmenter import Segmenter
+from maskwright.prediction import with_torch
+from maskwright.prediction.predictor import as_input
+from maskwright.training import checkpoint, surroundings
+from maskwright.training.assemble import Assembled
+
+PARITY_IMAGES = 16
+FIXED_SEED = 20_000  # of the pixels that every bundle answers to, see `fixed_output`
+
+
+def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Parity:
+    """Writes the bundle from the best weights: weights, recipe, description, and model.onnx with its parity check.
+
+    Raises ModelError when the exported network disagrees with the trained one; the bundle then has no model.onnx.
+    """
+    checkpoint.load_weights(parts.plan.best, parts.segmenter)
+    segmenter = parts.segmenter.eval()
+    state = {name: value.detach().float().cpu().contiguous() for name, value in segmenter.state_dict().items()}
+    with files.written_whole(run.bundle / bundles.WEIGHTS) as temporary:
+        save_file(state, temporary)
+    files.write_text(run.bundle / bundles.RECIPE, dump(without_paths(recipe)))
+    ledger = prepared.ledger
+    description = replace(
+        parts.description,
+        ledger={"digest": digest(ledger), "totals": ledger.totals(), "refused": ledger.num_refused},
+        versions=surroundings.versions(),
+        fixed_output=fixed_output(with_torch.live(segmenter), parts.description),
+    )
+    bundles.save_description(run.bundle, description)
+    pixels = parity_inputs(prepared, description)
+    return onnx(segmenter, description, run.bundle / bundles.ONNX, pixels)
+
+
+def scores(run: Run, val: Scores, test: Scores | None) -> None:
+    """Writes scores.json and per_image.csv of the run, and the headlines into the bundle's description."""
+    found = {"val": val} | ({"test": test} if test is not None else {})
+    files.write_json(run.path / "scores.json", {"schema": 1, **{part: s.to_json() for part, s in found.items()}})
+    val.csv(run.path / "per_image.csv")
+    description = bundles.load(run.bundle).description
+    headlines = {part: s.summary()["headlines"] for part, s in found.items()}
+    bundles.save_description(run.bundle, replace(description, scores=headlines))
+
+
+def augmented(parts: Assembled, count: int) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Training samples as the network saw them: image uint8 (h, w, 3), label map uint8 (h, w), id."""
+    samples: list[tuple[np.ndarray, np.ndarray, str]] = []
+    for batch in islice(parts.loader.epoch(0), -(-count // parts.loader.batch)):
+        shown = zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.targets.numpy(), batch.ids, strict=True)
+        samples += [(image.copy(), label_map.copy(), id) for image, label_map, id in shown]
+    return samples[:count]
+
+
+def parity_inputs(prepared: Prepared, description: Description) -> list[np.ndarray]:
+    """Real validation images as network inputs, float32 (1, 3, h, w)."""
+    data = prepared.val
+    step = max(1, len(data) // PARITY_IMAGES)
+    how = "pad" if description.fit == "crop" else description.fit
+    chosen = [data[i] for i in range(0, len(data), step)][:PARITY_IMAGES]
+    return [as_input(images.read_fitted(r.image, description.size, how, upright=r.upright)[0]) for r in chosen]
+
+
+def fixed_output(network: Callable[[np.ndarray], np.ndarray], description: Description) -> dict[str, Any]:
+    """What the network answers to fixed pixels: the first logits, and how much of the picture each class gets."""
+    pixels = np.random.default_rng(FIXED_SEED).integers(0, 256, (1, 3, *description.size)).astype(np.float32)
+    logits = network(pixels)[0]
+    shares = np.bincount(logits.argmax(0).ravel(), minlength=len(logits)) / logits[0].size
+    return {
+        "seed": FIXED_SEED,
+        "logits": [round(float(v), 5) for v in logits[:, 0, :4].ravel()[:32]],
+        "shares": [round(float(v), 4) for v in shares],
+    }
+
+
+def without_paths(recipe: Recipe) -> Recipe:
+    """The recipe with data paths cut down to folder names: a bundle says nothing of the machine it was made on."""
+
+    def bare(sources: Any) -> Any:
+        return sources and [s.model_copy(update={"path": Path(s.path).name or "data"}) for s in sources]
+
+    cut: dict[str, Any] = {key: bare(getattr(recipe, key)) for key in ("data", "val", "test")}
+    if Path(recipe.model.weights).is_absolute():
+        cut["model"] = recipe.model.model_copy(update={"weights": Path(recipe.model.weights).name})
+    if recipe.split.file:
+        cut["split"] = recipe.split.model_copy(update={"file": Path(recipe.split.file).name})
+    return recipe.model_copy(update=cut)
+
+
+def loss_of(segmenter: Segmenter) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The training loss of one image: (logits float32 (C, h, w), label map uint8 (h, w)) -> number."""
+
+    def loss(logits: np.ndarray, label_map: np.ndarray) -> float:
+        values = segmenter.criterion(torch.from_numpy(logits)[None], torch.from_numpy(label_map)[None].long())
+        return float(sum(values.values()))
+
+    return loss
+
