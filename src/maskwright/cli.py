@@ -53,14 +53,16 @@ def run(tokens: list[str], as_json: bool = False) -> int:
 
 
 def _app() -> App:
-    from cyclopts import App
+    from cyclopts import App, Parameter
 
     app = App(
         name="maskwright",
         help="Labelled images in, a deployed segmentation model out.",
         help_epilogue=f"`--json` prints one JSON object on stdout. {EXIT_CODES}.",
         version=__version__,
+        help_format="plaintext",  # markdown would cost a third of the start-up
         help_on_error=False,
+        default_parameter=Parameter(negative_iterable=()),
     )
     for name in VERBS:
         app.command(VERBS[name], name=name)

@@ -491,6 +491,8 @@ def test_a_threshold_cuts_at_its_level(tmp_path):
     path = written(tmp_path, np.array([[0, 99, 100, 101, 255]]), 8, grey=True)
     coding = Coding((0, 255), (0, 1), threshold=100)
     assert masks.read_label_map(path, coding, (1, 5)).tolist() == [[0, 0, 1, 1, 1]]
+    path = written(tmp_path, np.array([[0, 99, 100, 101, 255]]) << 8, 16, grey=True)
+    assert masks.read_label_map(path, coding, (1, 5)).tolist() == [[0, 0, 1, 1, 1]]
 
 
 def test_an_orientation_is_never_applied_to_a_label_map(tmp_path):

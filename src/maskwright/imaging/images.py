@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EISDIR, ENOENT
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -214,7 +215,7 @@ def opened(source: Source) -> Iterator[Any]:
         with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             head, num_bytes = file.read(1024), file.seek(0, os.SEEK_END)
             file.seek(0)
-            with _pillow_calmed(), Image.open(file, formats=FORMATS) as picture:
+            with _calm, Image.open(file, formats=FORMATS) as picture:
                 _check_size(picture.size, num_bytes)
                 yield picture
     except Refused as refusal:
@@ -310,15 +311,16 @@ def _max_pixels() -> int | None:
 
 
 class _Calm:
-    """Pillow's settings while someone reads: the first one in saves them, the last one out puts them back."""
+    """Inside, Pillow warns of nothing (damaged metadata, size) and keeps to our cap. Threads may overlap: the first one
+    in saves Pillow's settings, the last one out puts them back."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.readers = 0
-        self.pixels: int | None = None
-        self.filters: Any = None
+        self.reset()
 
-    def enter(self) -> None:
+    def reset(self) -> None:
+        self.lock, self.readers = threading.Lock(), 0
+
+    def __enter__(self) -> None:
         with self.lock:
             if not self.readers:
                 self.filters, self.pixels = warnings.catch_warnings(), Image.MAX_IMAGE_PIXELS
@@ -327,7 +329,7 @@ class _Calm:
                 Image.MAX_IMAGE_PIXELS = max(1, (_max_pixels() or MAX_PIXELS) // 2)  # Pillow raises above twice this
             self.readers += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self.lock:
             self.readers -= 1
             if not self.readers:
@@ -336,16 +338,8 @@ class _Calm:
 
 
 _calm = _Calm()
-
-
-@contextmanager
-def _pillow_calmed() -> Iterator[None]:
-    """In the block Pillow warns of nothing (damaged metadata, size) and keeps to our cap; threads may overlap."""
-    _calm.enter()
-    try:
-        yield
-    finally:
-        _calm.leave()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_calm.reset)  # the readers of the parent do not run in a forked worker
 
 
 def _complaint(error: BaseException, head: bytes) -> tuple[str, str | None]:
@@ -356,14 +350,11 @@ def _complaint(error: BaseException, head: bytes) -> tuple[str, str | None]:
         return "is too large", "if you trust the file, raise the environment variable MASKWRIGHT_MAX_PIXELS"
     if isinstance(error, MemoryError):
         return "does not fit into memory", None
-    if isinstance(error, OSError) and error.errno is not None and not head:
-        return {2: "not found", 21: "is a folder, not an image"}.get(
-            error.errno, f"cannot be read ({error.strerror})"
-        ), None
+    if not head and not isinstance(error, UnidentifiedImageError):  # it could not even be opened
+        known = {ENOENT: "not found", EISDIR: "is a folder, not an image"}
+        return known.get(getattr(error, "errno", None) or 0, f"cannot be read ({words})"), None
     if not head:
-        return (
-            "is empty (0 bytes)" if isinstance(error, UnidentifiedImageError) else f"cannot be read ({words})"
-        ), None
+        return "is empty (0 bytes)", None
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the image itself", "run `git lfs pull` in its repository"
     if start.startswith((b"<!doctype html", b"<html")):

@@ -230,7 +230,9 @@ def _stored(path: str | Path, colour: bool, threshold: int | None, size: Size | 
                 f"this label map is {height} x {width} pixels (height x width), its image {size[0]} x {size[1]}"
             )
         if threshold is not None:
-            return np.where(np.asarray(picture.convert("L")) >= threshold, np.uint8(255), np.uint8(0))
+            wide = picture.mode.startswith("I")  # 16 bits, which Pillow would clip
+            grey = np.asarray(picture) >> 8 if wide else np.asarray(picture.convert("L"))
+            return np.where(grey >= threshold, np.uint8(255), np.uint8(0))
         if picture.format in ("JPEG", "MPO"):
             hint = "if it shows one class in white on black, give a `threshold` (a grey level, say 128)"
             raise images.Refused("a JPEG file holds no exact labels: compression changes them", hint)

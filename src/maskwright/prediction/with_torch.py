@@ -10,8 +10,7 @@ import torch
 from maskwright.bundles.bundle import Bundle
 from maskwright.core.errors import ModelError
 from maskwright.models import device as devices
-from maskwright.models.build import build
-from maskwright.models.segmenter import Segmenter
+from maskwright.models.segmenter import Segmenter, build
 from maskwright.prediction.predictor import Network
 
 

@@ -22,10 +22,9 @@ from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
 from maskwright.models import MODELS
 from maskwright.models import device as devices
-from maskwright.models import segmenter as segmenters
 from maskwright.models import weights
 from maskwright.models.device import Device
-from maskwright.models.segmenter import Segmenter
+from maskwright.models.segmenter import Segmenter, wrap
 from maskwright.models.weights import Loaded
 from maskwright.prediction import evaluation, with_torch
 from maskwright.prediction.predictor import Predictor
@@ -105,7 +104,7 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     )  # fmt: skip
     events.say(f"weights: {loaded.summary()}")
     description = replace(description, normalization=loaded.normalization)
-    segmenter = segmenters.wrap(network, description)
+    segmenter = wrap(network, description)
     segmenter.criterion = losses.criterion(recipe.loss)
     segmenter = device.place(segmenter)
     loader = make_loader(recipe, prepared)

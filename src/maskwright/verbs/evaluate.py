@@ -71,8 +71,7 @@ def evaluate(
     data
         labelled images, or a recipe (its classes and split are used).
     part
-        train, val or test (by the split file, the recipe, or the data's own lists), or all. Left out: the validation
-        images of the model's own run when these are its data, else all.
+        train, val, test or all; left out: the validation images of the model's own run where these are its data, else all.
     split
         a split file, as every run has one.
     format

@@ -119,7 +119,7 @@ def _shelves() -> dict[str, Any]:
 
 
 def _recipe() -> Explained:
-    from maskwright.core.recipe import described_keys
+    from maskwright.core.recipe_text import described_keys
 
     rows = [
         {"name": key, "type": kind, "default": default, "help": text} for key, kind, default, text in described_keys()

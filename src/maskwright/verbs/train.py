@@ -204,7 +204,7 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     final = predictor.load(run.bundle)
     val = evaluation.evaluate(final, prepared.val, label="score validation images")
     test = evaluation.evaluate(final, prepared.test, label="score test images") if len(prepared.test) else None
-    finish.scores(run, val, test, position)
+    finish.scores(run, val, test)
     seen = [snapshots.Sample(*sample) for sample in finish.augmented(parts, snapshots.NUM_TRAIN)]
     colours, loss = class_colours(prepared.classes), finish.loss_of(parts.segmenter)
     snapshots.write(run.path / "pictures", seen, final, prepared.val, val, colours, loss)

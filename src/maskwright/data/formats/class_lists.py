@@ -100,7 +100,7 @@ def given(value: Any, place: str = "classes") -> ClassList:
     raise DataError("does not name classes", place=place, hint='write a list of names, or {"cat": 1, "dog": 2}')
 
 
-def table(names: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
+def table(names: Mapping[int, str], place: object = None) -> tuple[tuple[str, ...], dict[int, int]]:
     """Stored value -> name, as the class list (background first, else in the order given) and value -> class index or VOID,
     by ascending value.
 
@@ -110,7 +110,8 @@ def table(names: Mapping[int, str]) -> tuple[tuple[str, ...], dict[int, int]]:
     ordered = dict.fromkeys(name for name in said.values() if name is not None)
     classes = (*([BACKGROUND] if BACKGROUND in ordered else []), *(name for name in ordered if name != BACKGROUND))
     if len(classes) > MAX_CLASSES:
-        raise DataError(f"{len(classes)} classes are more than the {MAX_CLASSES} that a label map can hold")
+        what = f"{len(classes)} classes are more than the {MAX_CLASSES} that a label map can hold"
+        raise DataError(what, place=place)
     index: dict[str | None, int] = {None: VOID, **{name: i for i, name in enumerate(classes)}}
     return classes, {value: index[said[value]] for value in sorted(said)}
 
@@ -165,8 +166,9 @@ def _entry(key: Any, spec: Any, place: str) -> tuple[str, int | None, int | None
         name = next((said[k] for k in ("name", "class-name", "label", "title") if k in said), None)
         value = next((said[k] for k in ("id", "value", "index") if k in said), key)
         colour = next((said[k] for k in ("color", "colour", "hex-color", "rgb") if k in said), None)
+        told = name is not None or value is not key or colour is not None
         name = key if name is None and number is None else name
-        if isinstance(name, str):
+        if told and isinstance(name, str):
             return name, _number(value), None if colour is None else _colour(colour, place)
     elif isinstance(spec, str) and number is not None:
         return spec, number, None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from maskwright.data.formats import Format, class_lists
 from maskwright.data.formats.class_lists import ClassList, standard_name
 from maskwright.data.formats.layouts import File, Layout, lay_out, nothing_pairs
 from maskwright.data.formats.pairing import Pair, Probed, account, listed, pack_pairs, probe_pairs, stray
-from maskwright.data.formats.stored_values import FOREGROUND, check_clean, meanings, sagemaker_labels, scan
+from maskwright.data.formats.stored_values import FOREGROUND, Scan, check_clean, meanings, sagemaker_labels, scan
 from maskwright.data.formats.writing import empty_folder, stems, write_images, write_label_maps
 from maskwright.data.ledger import Kind, Ledger
 from maskwright.imaging.palette import class_colours
@@ -29,6 +30,7 @@ from maskwright.imaging.palette import class_colours
 LABEL_MAPS = {"train": "train_label_map.json", "val": "validation_label_map.json", None: "label_map.json"}
 UNLABELLED = "unlabelled: it has no mask"
 NEEDS_THRESHOLD = "a JPEG cannot hold class values: its edges are blurred"
+Rule = Callable[[int], int | None]  # stored value -> label
 GLIMPSE_FOLDERS, GLIMPSE_FILES = 200, 200
 
 
@@ -40,7 +42,7 @@ def read(
     masks: str | None = None,
     prefix: str | None = None,
     suffix: str | None = None,
-    classes: list[str] | dict[str, Any] | None = None,
+    classes: list[str] | dict[str | int, Any] | None = None,
     labels: str | None = None,
     threshold: int | None = None,
 ) -> Data:
@@ -57,9 +59,7 @@ def read(
     if threshold is not None and not 1 <= threshold <= 255:
         raise DataError(f"a threshold of {threshold} divides nothing", place=path, hint="give a grey level of 1 to 255")
     names = listed(path)
-    for folder in (images, masks):
-        if folder is not None and not (path / folder).is_dir():
-            raise DataError("not a folder of the data set", place=path / folder)
+    images, masks = (None if folder is None else _below(path, folder) for folder in (images, masks))
     named = _class_list(path, classes, labels, ledger)
     layout = lay_out(names, images=images, masks=masks, prefix=prefix, suffix=suffix)
     if not layout.pairs:
@@ -99,6 +99,14 @@ def write(data: Data, folder: Path) -> None:
     write_text(folder / "classes.txt", class_lists.to_text(data.classes, numbered=True))
 
 
+def _below(path: Path, folder: str) -> str:
+    """A folder of the data set as a relative path."""
+    if not (path / folder).is_dir() or not (path / folder).is_relative_to(path):
+        hint = "name a folder below the data set; both sides must lie in it"
+        raise DataError("not a folder of the data set", place=path / folder, hint=hint)
+    return (path / folder).relative_to(path).as_posix()
+
+
 def _class_list(path: Path, classes: Any, labels: str | None, ledger: Ledger) -> ClassList | None:
     """From the options, else from a file that is called like one; a JSON file that turns out to be another thing is noted."""
     if classes is not None:
@@ -113,7 +121,7 @@ def _class_list(path: Path, classes: Any, labels: str | None, ledger: Ledger) ->
         return None
 
 
-def _label_maps(path: Path) -> dict[str, tuple[str | None, Callable[[int], int | None]]]:
+def _label_maps(path: Path) -> dict[str, tuple[str | None, Rule]]:
     """SageMaker's label maps: file -> the list it is for, and its rule from stored value to label."""
     found = {}
     for split, name in LABEL_MAPS.items():
@@ -171,39 +179,39 @@ def _pack_threshold(probed: list[Probed], threshold: int, named: ClassList | Non
 
 
 def _pack(
-    path: Path,
-    probed: list[Probed],
-    named: ClassList | None,
-    rules: Mapping[str | None, Callable[[int], int | None]],
-    ledger: Ledger,
+    path: Path, probed: list[Probed], named: ClassList | None, rules: Mapping[str | None, Rule], ledger: Ledger
 ) -> Data:
     """Reads the stored values, gives them meaning and packs."""
+    if not probed:
+        first = next(ledger.of("refused"))
+        raise DataError(f"no image can be used with its mask; the first: {first.why}", place=first.item)
     clean = [item for item in probed if item.label_map.format != "JPEG"]
-    if probed and not clean:
+    if not clean:
         hint = "give `threshold: 128` if the masks show one class in white on black"
         raise DataError(f"all {len(probed)} masks are JPEG files; {NEEDS_THRESHOLD}", place=path, hint=hint)
     found = scan(clean, named)
     check_clean(found, path)
-    stored = {split: found.of(split) for split in {item.pair.split for item in clean}}
-    rule_of = {split: rules.get(split, rules.get(None, _as_stored)) for split in stored}
-    label_of = {split: {v: rule_of[split](v) for v in values} for split, values in stored.items()}
-    seen = {label for labels in label_of.values() for label in labels.values() if label is not None}
-    if not seen:
-        raise DataError(
-            "no mask could be read" if not clean else "no mask holds a value that the label map names", place=path
-        )
-    classes, index = class_lists.table(meanings(seen, named, ledger, colour=found.colour))
-    codings = {}
-    for split in stored:
-        possible = sorted(stored[split] | (set(range(256)) if rules else set(index)))
-        table = {v: index[label] for v in possible if (label := rule_of[split](v)) in index}
-        codings[split] = Coding(tuple(table), tuple(table.values()), colour=found.colour)
+    rule_of = {item.pair.split: rules.get(item.pair.split, rules.get(None, _as_stored)) for item in clean}
+    stored = {(split, value) for split, values in found.values for value in values}
+    labels = {label for split, value in stored if (label := rule_of[split](value)) is not None}
+    if not labels:
+        raise DataError("no mask holds a value that the label map names", place=path)
+    classes, index = class_lists.table(meanings(labels, named, ledger, colour=found.colour), path)
+    codings = {split: _coding(rule, found, split, index, bool(rules)) for split, rule in rule_of.items()}
     return pack_pairs(
         probed,
         classes,
         lambda item: NEEDS_THRESHOLD if item.label_map.format == "JPEG" else codings[item.pair.split],
         ledger,
     )
+
+
+def _coding(rule: Rule, found: Scan, split: str | None, index: Mapping[int, int], mapped: bool) -> Coding:
+    """The values that a mask of a list may hold; values that no scanned mask held, but that mean something, are among them."""
+    possible = found.of(split) | (set(range(256)) if mapped else set(index))
+    labels = {value: rule(value) for value in sorted(possible)}
+    table = {value: index[label] for value, label in labels.items() if label is not None and label in index}
+    return Coding(tuple(table), tuple(table.values()), colour=found.colour)
 
 
 def _as_stored(value: int) -> int | None:
@@ -218,7 +226,7 @@ def _glimpse(path: Path) -> list[str]:
             break
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         above = os.path.relpath(folder, path).replace(os.sep, "/")
-        some = [name for name in sorted(files) if stray(name) is None][:GLIMPSE_FILES]
+        some = islice((name for name in sorted(files) if stray(name) is None), GLIMPSE_FILES)
         names += [name if above == "." else f"{above}/{name}" for name in some]
     return names
 

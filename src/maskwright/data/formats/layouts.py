@@ -61,7 +61,6 @@ def lay_out(
 ) -> Layout:
     """Sorts and pairs files (relative paths). images, masks: folders; prefix, suffix: what a mask's stem has and its image's
     has not. All are found out where they are None."""
-    images, masks = (None if folder is None else folder.strip("/") for folder in (images, masks))
     names = [name for name in names if stray(name) is None]
     sides: dict[str, Side | None] = {name: _side(name, images, masks) for name in names}
     found = [name for name in names if sides[name] == "mask"]
@@ -231,8 +230,7 @@ def nothing_pairs(layout: Layout, place: object) -> DataError:
     """Why a folder with no pair at all is no mask folder."""
     pictures, masks = [f.name for f in layout.unlabelled], [f.name for f in layout.orphans]
     if not masks:
-        what = "no folder of masks was found beside the images" if pictures else "no images with masks were found"
-        return DataError(what, place=place, hint="name the folders with `images:` and `masks:`")
+        return DataError("no masks were found", place=place, hint="name the folders with `images:` and `masks:`")
     shown = f"masks such as {masks[0]}" + (f", images such as {pictures[0]}" if pictures else ", no images")
     return DataError(
         f"no mask is called like an image: {shown}", place=place, hint="set `images:`, `masks:`, `prefix:` or `suffix:`"

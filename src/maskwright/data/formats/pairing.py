@@ -64,9 +64,16 @@ class Probed:
 
 
 def walk(root: Path) -> Iterator[str]:
-    """The files below a folder, as sorted relative paths with forward slashes; linked folders are entered once."""
+    """The files below a folder, as sorted relative paths with forward slashes; linked folders are entered once.
+
+    Raises DataError for a folder that may not be looked into, since its files would be lost from the account.
+    """
+
+    def closed(error: OSError) -> None:
+        raise DataError(f"cannot be looked into ({error.strerror})", place=error.filename) from error
+
     entered = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=closed):
         real = os.path.realpath(folder)
         if real in entered:
             subfolders.clear()
@@ -88,8 +95,10 @@ def listed(root: Path) -> list[str]:
 
 
 def stray(name: str) -> str | None:
-    """Why a file cannot be an image or a label map, judged by its relative path alone; None when it can."""
+    """Why a file can be neither an image nor a label map, judged by its relative path alone; None when it can."""
     parts = name.split("/")
+    if readable(name) != name:
+        return "its name is not valid UTF-8"
     if OF_THE_SYSTEM & set(parts):
         return "left behind by the operating system"
     if parts[-1].startswith("._"):
@@ -136,7 +145,12 @@ def account(
         reason = stray(name)
         if reason is None or reason == NOT_AN_IMAGE:
             reason = why(name) or reason or "not needed"
-        ledger.ignored("file", root / name, reason)
+        ledger.ignored("file", readable(str(root / name)), reason)
+
+
+def readable(name: str) -> str:
+    """A path that can be printed: bytes that are no UTF-8 are spelt out."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
 
 
 def in_threads(function: Callable[[In], Out], items: Sequence[In], label: str) -> list[Out]:
@@ -151,7 +165,7 @@ def probe_pairs(pairs: Sequence[Pair], ledger: Ledger) -> list[Probed]:
     ledger.seen("annotation", sum(pair.label_map is not None for pair in pairs))
     paths = [path for pair in pairs if pair.refused is None for path in (pair.image, pair.label_map) if path]
     headers = dict(zip(paths, in_threads(_probe, paths, "Reading image headers"), strict=True))
-    readable: list[tuple[Pair, images.Probe, images.Probe]] = []
+    agreeing: list[tuple[Pair, images.Probe, images.Probe]] = []
     for pair in pairs:
         if pair.refused is not None or pair.image is None or pair.label_map is None:
             refuse_image(ledger, pair, pair.refused or "its image or label map is missing")
@@ -162,9 +176,9 @@ def probe_pairs(pairs: Sequence[Pair], ledger: Ledger) -> list[Probed]:
         elif isinstance(label_map, DataError):
             refuse_label_map(ledger, pair, sentence(label_map))
         else:
-            readable.append((pair, image, label_map))
-    _note_kinds(ledger, [(pair.image, image) for pair, image, _ in readable if pair.image])
-    return _same_size(readable, ledger)
+            agreeing.append((pair, image, label_map))
+    _note_kinds(ledger, [(pair.image, image) for pair, image, _ in agreeing if pair.image])
+    return _same_size(agreeing, ledger)
 
 
 def pack_pairs(
@@ -220,15 +234,15 @@ def _probe(path: Path) -> images.Probe | DataError:
         return error
 
 
-def _same_size(readable: list[tuple[Pair, images.Probe, images.Probe]], ledger: Ledger) -> list[Probed]:
+def _same_size(agreeing: list[tuple[Pair, images.Probe, images.Probe]], ledger: Ledger) -> list[Probed]:
     """Keeps the pairs of one size. A label map that only fits the stored pixels switches EXIF orientation off.
 
     Half-turned, mirrored and square images fit both ways: they follow the turned ones of their data set, where those agree.
     """
-    turned = [(image, mask) for _, image, mask in readable if image.size != image.stored_size]
+    turned = [(image, mask) for _, image, mask in agreeing if image.size != image.stored_size]
     as_stored = bool(turned) and all(mask.stored_size == image.stored_size for image, mask in turned)
     probed = []
-    for pair, image, mask in readable:
+    for pair, image, mask in agreeing:
         if mask.stored_size not in (image.size, image.stored_size):
             (height, width), (rows, columns) = image.size, mask.stored_size
             refuse_label_map(ledger, pair, f"it is {columns} x {rows} pixels and its image {width} x {height}")

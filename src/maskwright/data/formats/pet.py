@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from xml.etree import ElementTree
 
 import numpy as np
 
-from maskwright.core.errors import DataError
+from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.files import write_text
+from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, VOID, Coding
 from maskwright.data.formats import Format
@@ -51,6 +52,9 @@ def read(path: Path, ledger: Ledger, *, border: Border = "ignore", classes: Clas
       `foreground` or `background`.
     classes: `trimap` makes background and pet; `species` background, cat and dog; `breed` background and every listed breed.
     """
+    for option, value, known in (("border", border, get_args(Border)), ("classes", classes, get_args(Classes))):
+        if value not in known:
+            raise RecipeError(f"`{option}` cannot be `{value}`", hint=suggestion(value, known))
     base = _base(path)
     names = listed(path)
     top = "" if base == path else base.relative_to(path).as_posix() + "/"

@@ -7,6 +7,7 @@ inferred is written into the ledger's notes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,16 @@ def check_clean(found: Scan, place: Path) -> None:
 
 
 def _is_blurred(values: Mapping[int, int]) -> bool:
-    """Nearly all pixels close to black or white, and a scatter of many greys between: no class indices look like that."""
+    """Nearly all pixels close to black or white, and dark and light greys between: no class indices look like that."""
     total = sum(values.values())
     ends = sum(n for v, n in values.items() if v <= 8 or v >= 247)
-    return max(values) >= 128 and ends >= 0.8 * total and sum(16 <= v <= 239 for v in values) >= 8
+    scattered = all(sum(low <= v < low + 112 for v in values) >= 4 for low in (16, 128))
+    return scattered and ends >= 0.8 * total
 
 
-def meanings(seen: set[int], classes: ClassList | None, ledger: Ledger, *, colour: bool = False) -> dict[int, str]:
+def meanings(
+    seen: AbstractSet[int], classes: ClassList | None, ledger: Ledger, *, colour: bool = False
+) -> dict[int, str]:
     """What each value means (a name; `void` for VOID), by the list of classes where there is one.
 
     Without a list: 0 is the background when there are other values, 255 is VOID beside values other than 0, a single value
@@ -130,7 +134,7 @@ def meanings(seen: set[int], classes: ClassList | None, ledger: Ledger, *, colou
     return names if colour else dict(sorted(names.items()))
 
 
-def _inferred(seen: set[int], ledger: Ledger, colour: bool) -> dict[int, str]:
+def _inferred(seen: AbstractSet[int], ledger: Ledger, colour: bool) -> dict[int, str]:
     void = {VOID} if not colour and seen - {0, VOID} and max(seen) == VOID and len(seen) > 1 else set()
     values = sorted(seen - void)
     if values[0] == 0 and len(values) == 2:
@@ -149,7 +153,7 @@ def _inferred(seen: set[int], ledger: Ledger, colour: bool) -> dict[int, str]:
     return names
 
 
-def _counted(seen: set[int], classes: ClassList, ledger: Ledger) -> dict[int, str]:
+def _counted(seen: AbstractSet[int], classes: ClassList, ledger: Ledger) -> dict[int, str]:
     """Values for names that have only an order."""
     names = classes.names
     highest = max(seen - {VOID}, default=0)
@@ -162,7 +166,7 @@ def _counted(seen: set[int], classes: ClassList, ledger: Ledger) -> dict[int, st
     return by_order(names)
 
 
-def _black_and_white(seen: set[int], names: Mapping[int, str], ledger: Ledger) -> dict[int, str] | None:
+def _black_and_white(seen: AbstractSet[int], names: Mapping[int, str], ledger: Ledger) -> dict[int, str] | None:
     """0 and one other value that no name is for, with one or two names: the last name is the other value's."""
     white = max(seen)
     if white in names or white == 0 or not seen <= {0, white}:
@@ -181,12 +185,12 @@ def sagemaker_labels(value: Any, place: Path) -> Callable[[int], int | None]:
     """
     hint = 'write {"map": {"0": 2, "1": 1}} (label: stored value) or {"scale": "3"}'
     try:
-        if "scale" in value:
-            scale = int(value["scale"])
-            return lambda stored: VOID if stored == VOID else stored // scale
-        labels = {int(stored): int(label) for label, stored in value["map"].items()}
-        if len(labels) < len(value["map"]):
-            raise DataError("one stored value is given two labels", place=place, hint=hint)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        scale = int(value.get("scale", 1))
+        labels = {int(stored): int(label) for label, stored in value.get("map", {}).items()}
+        if scale < 1 or len(labels) != len(value.get("map", {})) or value.keys() not in ({"scale"}, {"map"}):
+            raise ValueError
+    except (TypeError, ValueError, AttributeError) as error:
         raise DataError("not a label map of SageMaker", place=place, hint=hint) from error
+    if "scale" in value:
+        return lambda stored: VOID if stored == VOID else stored // scale
     return lambda stored: labels.get(stored, VOID if stored == VOID else None)

@@ -189,7 +189,7 @@ def _classes(file: Path | None) -> tuple[tuple[str, ...], Callable[[Probed], Cod
     named = ClassList(CLASSES) if file is None else class_lists.read(file)
     by_value = named.keys is not None and not named.colour
     names = dict(sorted(zip(named.keys or (), named.names))) if by_value else class_lists.by_order(named.names)
-    classes, labels = class_lists.table({VOID: "void", **names})
+    classes, labels = class_lists.table({VOID: "void", **names}, file)
     indices = Coding(tuple(labels), tuple(labels.values()))
     palette = voc_palette().astype(np.int64) @ (1 << 16, 1 << 8, 1)
     colours = {int(palette[value]): label for value, label in labels.items() if value <= VOID}
