@@ -96,8 +96,8 @@ def _sample(number: int, rng: np.random.Generator, size: tuple[int, int]) -> Sam
 def _shapes(rng: np.random.Generator, height: int, width: int) -> tuple[Shape, ...]:
     """A handful of shapes, none hidden too much by the others nor cut too much by the border."""
     chosen: list[tuple[Shape, np.ndarray]] = []
-    for _ in range(int(rng.integers(2, 9))):
-        radius = min(height, width) * rng.uniform(0.11, 0.24)
+    for _ in range(int(rng.integers(4, 10))):
+        radius = min(height, width) * rng.uniform(0.13, 0.25)
         centre = rng.uniform(0, 1, 2) * (width, height)
         shape = Shape(int(rng.integers(1, len(CLASSES))), np.zeros(0))
         shape = Shape(shape.label, (_outline(rng, shape.label, radius) + centre).round(2))
@@ -110,14 +110,15 @@ def _shapes(rng: np.random.Generator, height: int, width: int) -> tuple[Shape, .
 
 
 def _outline(rng: np.random.Generator, label: int, radius: float) -> np.ndarray:
-    """An outline around 0, 0, turned at random: float64 (n, 2)."""
+    """An outline around 0, 0, tilted a little: float64 (n, 2)."""
     points, radii = {
         "disc": (48, (1.0,)),
         "square": (4, (1.12,)),
         "triangle": (3, (1.2,)),
         "star": (10, (1.2, 0.5)),
     }[CLASSES[label]]
-    angles = 2 * math.pi * (np.arange(points) / points + rng.random())
+    start = -math.pi / 4 if label == CLASSES.index("square") else -math.pi / 2  # a side, or a tip, on top
+    angles = start + rng.uniform(-0.35, 0.35) + 2 * math.pi * np.arange(points) / points
     lengths = radius * np.resize(radii, points)
     return np.stack([lengths * np.cos(angles), lengths * np.sin(angles)], axis=1)
 

@@ -16,17 +16,15 @@ from urllib.parse import urlparse
 import timm
 import torch
 from huggingface_hub import constants as hub
+from huggingface_hub.errors import HfHubHTTPError
 from segmentation_models_pytorch import encoders as library
 from torch import Tensor, nn
 
 from maskwright.core.errors import RecipeError, SetupError
 from maskwright.core.registry import suggestion
 
-try:  # what the library's downloader talks through may raise its own kind of network error
-    from httpx import HTTPError
-except ModuleNotFoundError:
-    HTTPError = OSError  # type: ignore[assignment,misc]
-
+# the downloader's own errors and those of the client it talks through, which need not be OSErrors
+NETWORK_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
 REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, AttributeError, AssertionError)
 
 
@@ -40,7 +38,9 @@ def check(name: str) -> str:
     known = name in library.encoders or (name.startswith("tu-") and timm.is_model(name[3:]))
     if not known:
         near = suggestion(name, names())
-        hint = near if near.startswith("did") else "see the encoders of segmentation_models_pytorch, or `tu-` and timm's"
+        hint = (
+            near if near.startswith("did") else "see the encoders of segmentation_models_pytorch, or `tu-` and timm's"
+        )
         raise RecipeError(f"no encoder is called `{name}`", hint=hint)
     return name
 
@@ -69,16 +69,18 @@ def pretrained_tags(name: str) -> tuple[str, ...]:
 
 
 def expected_input(name: str, tag: str = "imagenet") -> tuple[list[float], list[float]] | None:
-    """Mean and std, for pixels 0..1, of the library's weights; None where it does not say, or cannot without a network."""
+    """Mean and std, for pixels 0..255, of the library's weights; None where it does not say, or cannot offline."""
     try:
         if name.startswith("tu-"):
             said = timm.models.get_pretrained_cfg(name[3:])
-            return (list(said.mean), list(said.std)) if said else None
-        with cache_only_when_offline():
-            settings = library.get_preprocessing_params(name, tag)
-            return settings["mean"], settings["std"]
-    except (OSError, HTTPError, ValueError, RuntimeError, AttributeError):
+            mean, std = said.mean, said.std
+        else:
+            with cache_only_when_offline():
+                settings = library.get_preprocessing_params(name, tag)
+            mean, std = settings["mean"], settings["std"]
+    except (*NETWORK_ERRORS, RuntimeError, ValueError, AttributeError, KeyError):
         return None
+    return [255 * m for m in mean], [255 * s for s in std]
 
 
 def download(name: str, tag: str = "imagenet") -> dict[str, Tensor]:
@@ -94,7 +96,7 @@ def download(name: str, tag: str = "imagenet") -> dict[str, Tensor]:
         with cache_only_when_offline() as offline, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             encoder = library.get_encoder(name, weights=True if name.startswith("tu-") else tag)
-    except (OSError, HTTPError, RuntimeError, ValueError) as error:
+    except (*NETWORK_ERRORS, RuntimeError, ValueError) as error:
         why = "no network" if offline else (str(error).splitlines() or [type(error).__name__])[0]
         raise SetupError(
             f"the `{tag}` weights of encoder `{name}` cannot be downloaded ({why})",

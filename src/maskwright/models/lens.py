@@ -73,10 +73,13 @@ class Lens(nn.Module):
         Exact but for the outermost pixels, where the padding now stands for black instead of the mean colour.
         """
         convolution, norm = first_convolution(self.encoder), first_batch_norm(self.encoder)
-        assert convolution is not None and norm is not None and norm.running_mean is not None
+        assert convolution is not None
+        assert norm is not None
+        assert norm.running_mean is not None
         weight = convolution.weight
-        norm.running_mean += (weight * (weight.new_tensor(mean) / weight.new_tensor(std)).view(1, 3, 1, 1)).sum((1, 2, 3))
-        weight *= (255.0 / weight.new_tensor(std)).view(1, 3, 1, 1)
+        mean_, std_ = (weight.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+        norm.running_mean += (weight * mean_ / std_).sum((1, 2, 3))
+        weight *= 255.0 / std_
 
 
 class Encoder(nn.Module):

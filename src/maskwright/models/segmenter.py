@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError
 from maskwright.core.registry import suggestion
-from maskwright.models import MODELS
 
 Criterion = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
@@ -33,23 +31,13 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 }
 
 
-def build(description: Description) -> Segmenter:
-    """The segmenter that a description speaks of, without weights. Raises RecipeError for an unknown model or option."""
-    options = {key: value for key, value in description.model.items() if key != "name"}
-    return wrap(MODELS[description.model["name"]](len(description.classes), **options), description)
-
-
-def wrap(network: nn.Module, description: Description) -> Segmenter:
-    """The network with the normalisation of its description before it. Raises ModelError for an unknown one."""
-    return normalized(network, description.normalization)
-
-
-def normalized(network: nn.Module, name: str) -> Segmenter:
+def wrap(network: nn.Module, normalization: str = "imagenet", criterion: Criterion | None = None) -> Segmenter:
     """The network with one of NORMALIZATIONS before it. Raises ModelError for another name."""
-    if name not in NORMALIZATIONS:
-        raise ModelError(f"no normalization is called `{name}`", hint=suggestion(name, NORMALIZATIONS))
-    mean, std = NORMALIZATIONS[name]
-    return Segmenter(network, mean=mean, std=std)
+    if normalization not in NORMALIZATIONS:
+        hint = suggestion(normalization, NORMALIZATIONS)
+        raise ModelError(f"no normalization is called `{normalization}`", hint=hint)
+    mean, std = NORMALIZATIONS[normalization]
+    return Segmenter(network, mean=mean, std=std, criterion=criterion)
 
 
 def normalization_named(mean: Sequence[float], std: Sequence[float], tolerance: float = 0.5) -> str | None:
@@ -106,7 +94,9 @@ class Segmenter(nn.Module):
     def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
-        if not torch.jit.is_tracing() and not (below or right):  # a traced size is no number that could be asked
+        # a traced size is no number that could be asked
+        traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
+        if not traced and not (below or right):
             return images
         return pad(images, (0, right, 0, below), mode="replicate")
 

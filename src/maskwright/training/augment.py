@@ -2,7 +2,7 @@
 
 Images are uint8 RGB (h, w, 3), label maps uint8 (h, w) of class indices; both go through the same geometry. What lies
 outside the source becomes PAD_COLOUR in the image and VOID in the label map. To add a strength: write a function that
-returns Ranges, add its line to AUGMENTS.
+returns Ranges, add its name to AUGMENTS in `__init__.py`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from maskwright.core.registry import Registry
 from maskwright.core.types import VOID
 from maskwright.imaging.images import PAD_COLOUR
-
-AUGMENTS: Registry = Registry(
-    "augmentation",
-    {name: f"maskwright.training.augment:{name}" for name in ("none", "soft", "medium", "hard")},
-)
+from maskwright.training import AUGMENTS
 
 Fit = Literal["squash", "pad", "crop"]
 Augmenter = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]

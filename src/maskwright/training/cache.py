@@ -95,7 +95,7 @@ class Samples:
     def load(self, index: int) -> Sample:
         """The sample from its files, cached or not."""
         record: Record = self.data[self.indices[index]]
-        if self.fit == "crop":
+        if self.fit == "crop" or record.size == self.size:  # nothing to fit
             image = images.read(record.image, upright=record.upright)
             _check_size(image.shape[:2], record)
             return image, masks.label_map(record)

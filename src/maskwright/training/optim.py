@@ -31,11 +31,8 @@ def build(network: nn.Module, name: str, options: Mapping[str, Any]) -> Optimize
     Raises RecipeError for an unknown name or option and for values the optimiser refuses.
     """
     trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    groups = [{"params": decayed}] * bool(decayed) + [{"params": plain, "weight_decay": 0.0}] * bool(plain)
     _check_options(OPTIMIZERS, name, options, place="train.optimizer")
     try:
         optimizer: Optimizer = OPTIMIZERS[name](groups, **options)

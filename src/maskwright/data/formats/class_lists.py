@@ -21,6 +21,7 @@ FILE_NAMES = (
     "class_dict.csv", "classes.csv", "classes.json", "labels.json", "class_names.json",
 )  # fmt: skip
 MOST_BYTES = 1_000_000
+LONGEST_LINE = 300
 
 BACKGROUND_NAMES = {"background", "_background_", "__background__"}
 VOID_NAMES = {"__ignore__", "ignore", "ignored", "void", "__void__"}
@@ -34,6 +35,8 @@ _LINES = (  # tried in this order; one must fit every line of a file
     re.compile(r"(?P<name>.*[^\d\s].*?)\s*[,:;=\t]\s*(?P<value>\d{1,5})"),  # `cat: 1`
     re.compile(r"(?P<name>.+)"),
 )
+NUMBERED = "# value name"  # the first line of a list where every other line is a number, a space and a name
+_NUMBER_AND_NAME = re.compile(r"(?P<value>\d{1,5}) (?P<name>.+)")
 _HEADER = re.compile(r"\W*(name|class|label|id|index|value)s?\b.*[,;\t].*", re.IGNORECASE)
 
 
@@ -77,12 +80,14 @@ def read(path: Path) -> ClassList:
 def to_text(names: Sequence[str], *, numbered: bool = False) -> str:
     """The text of a list of classes, a line for each: its name, with its index before it when `numbered`.
 
-    Names that would be read as something else than names are numbered too.
+    Names that would be read as something else than names are numbered too, below a line that says so.
     """
     text = "".join(f"{name}\n" for name in names)
-    if not numbered and _from_lines(text, "") == ClassList(tuple(names), None, False, ""):
-        return text
-    return "".join(f"{index} {name}\n" for index, name in enumerate(names))
+    try:
+        plain = not numbered and _from_lines(text, "") == ClassList(tuple(names), None, False, "")
+    except DataError:
+        plain = False
+    return text if plain else "".join(f"{line}\n" for line in (NUMBERED, *(f"{i} {n}" for i, n in enumerate(names))))
 
 
 def given(value: Any, place: str = "classes") -> ClassList:
@@ -135,7 +140,10 @@ def _from_lines(text: str, place: str) -> ClassList:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if len(lines) > 1 and _HEADER.fullmatch(lines[0]) and not _HEADER.fullmatch(lines[1]):
         lines = lines[1:]
-    for pattern in _LINES:
+    if any(len(line) > LONGEST_LINE for line in lines):
+        raise DataError(f"a line of more than {LONGEST_LINE} characters names no class", place=place)
+    patterns = _LINES if text.split("\n")[0].strip() != NUMBERED else (_NUMBER_AND_NAME,)
+    for pattern in patterns:
         found = [pattern.fullmatch(line) for line in lines]
         if lines and all(found):
             return _checked([_fields(match.groupdict()) for match in found if match], place)
@@ -180,9 +188,10 @@ def _entry(key: Any, spec: Any, place: str) -> tuple[str, int | None, int | None
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, bool) or value is None:
-        return None
-    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else None
+    """A stored value, 0..65535, written as a number or as text; None for all else."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF else None
 
 
 def _colour(value: Any, place: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from maskwright.imaging import masks
 
 MOST_MASKS = 2000  # more are sampled evenly; a value that only the others hold is refused when their pixels are read
 MOST_COLOURS = 64  # more than this without a list of colours are taken for blended colours
+MOST_VALUES = 1024  # of one mask; a photograph's colours would fill the memory
 COLOUR_MODES = ("RGB", "RGBA", "CMYK", "YCbCr", "LAB", "PA", "LA")
 FOREGROUND = "foreground"
 
@@ -63,7 +65,8 @@ def _read(probed: Sequence[Probed], colour: Callable[[Probed], bool]) -> list[tu
 
     def values(item: Probed) -> dict[int, int] | DataError:
         try:
-            return masks.stored_values(Path(str(item.pair.label_map)), colour(item))
+            held = masks.stored_values(Path(str(item.pair.label_map)), colour(item))
+            return dict(islice(held.items(), MOST_VALUES))
         except DataError as error:
             return error
 
@@ -86,13 +89,17 @@ def check_clean(found: Scan, place: Path) -> None:
     distinct = {value for _, values in found.values for value in values}
     if found.colour and len(distinct) > MOST_COLOURS:
         raise DataError(
-            f"the masks hold {len(distinct):,} different colours",
+            f"the masks hold {_many(distinct)} different colours",
             place=place,
             hint="name the colours that are classes in `classes.txt`, a line `name:r,g,b` each; blended edges cannot be read",
         )
     if len(distinct) > MAX_CLASSES + 1:
         hint = "are these photographs, depth maps or instance numbers? Class masks hold a handful of values"
-        raise DataError(f"the masks hold {len(distinct):,} different values", place=place, hint=hint)
+        raise DataError(f"the masks hold {_many(distinct)} different values", place=place, hint=hint)
+
+
+def _many(values: set[int]) -> str:
+    return f"{len(values):,}" if len(values) < MOST_VALUES else f"{MOST_VALUES:,} and more"
 
 
 def _is_blurred(values: Mapping[int, int]) -> bool:
