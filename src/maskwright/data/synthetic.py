@@ -24,8 +24,8 @@ from maskwright.data.formats import FORMATS
 CLASSES = (BACKGROUND, "disc", "square", "triangle", "star")
 EMPTY_SHARE = 0.06  # images without a shape
 FINER = 4  # how many times finer than the image the outlines are drawn, for smooth edges
-LEAST_SEEN = 0.65  # share of a shape that must lie inside the image
-MOST_HIDDEN = 0.3  # share of a shape that another may cover
+LEAST_SEEN = 0.75  # share of a shape that must lie inside the image
+MOST_HIDDEN = 0.2  # share of a shape that another may cover
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _drawn(rng: np.random.Generator, image: np.ndarray, shape: Shape) -> np.ndar
     angle, period = rng.uniform(0, math.pi), rng.uniform(5, 14)
     stripes = np.sin((rows * math.sin(angle) + columns * math.cos(angle)) * 2 * math.pi / period)
     pattern = (stripes if rng.random() < 0.5 else _noise(rng, height, width, 12))[..., None]
-    fill = colour + 16 * pattern + 14 * _noise(rng, height, width, 3)[..., None]
+    fill = colour + 10 * pattern + 8 * _noise(rng, height, width, 3)[..., None]
     return image * (1 - cover) + fill * cover
 
 

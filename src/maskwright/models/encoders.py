@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from maskwright.core.errors import RecipeError, SetupError
 from maskwright.core.registry import suggestion
 
-# the downloader's own errors and those of the client it talks through, which need not be OSErrors
-NETWORK_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
+# the downloader's errors, those of the client it talks through (which need not be OSErrors), and those of the libraries
+DOWNLOAD_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__, RuntimeError, ValueError)
 REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, AttributeError, AssertionError)
 
 
@@ -45,7 +45,7 @@ def check(name: str) -> str:
     return name
 
 
-def build(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+def build(name: str, make: Callable[[], nn.Module], hint: str = "choose another encoder") -> nn.Module:
     """What `make` builds around the encoder `name`, without weights; RecipeError where the library cannot do it."""
     check(name)
     try:
@@ -53,7 +53,7 @@ def build(name: str, make: Callable[[], nn.Module]) -> nn.Module:
             warnings.simplefilter("ignore")  # old aliases of encoders are still fine names
             return make()
     except REFUSALS as error:
-        raise RecipeError(f"encoder `{name}` cannot be used here ({error})", hint="choose another encoder") from error
+        raise RecipeError(f"encoder `{name}` cannot be used here ({error})", hint=hint) from error
 
 
 def file_stem(name: str) -> str:
@@ -73,12 +73,14 @@ def expected_input(name: str, tag: str = "imagenet") -> tuple[list[float], list[
     try:
         if name.startswith("tu-"):
             said = timm.models.get_pretrained_cfg(name[3:])
+            if said is None:
+                return None
             mean, std = said.mean, said.std
         else:
             with cache_only_when_offline():
                 settings = library.get_preprocessing_params(name, tag)
             mean, std = settings["mean"], settings["std"]
-    except (*NETWORK_ERRORS, RuntimeError, ValueError, AttributeError, KeyError):
+    except DOWNLOAD_ERRORS:
         return None
     return [255 * m for m in mean], [255 * s for s in std]
 
@@ -96,7 +98,7 @@ def download(name: str, tag: str = "imagenet") -> dict[str, Tensor]:
         with cache_only_when_offline() as offline, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             encoder = library.get_encoder(name, weights=True if name.startswith("tu-") else tag)
-    except (*NETWORK_ERRORS, RuntimeError, ValueError) as error:
+    except DOWNLOAD_ERRORS as error:
         why = "no network" if offline else (str(error).splitlines() or [type(error).__name__])[0]
         raise SetupError(
             f"the `{tag}` weights of encoder `{name}` cannot be downloaded ({why})",

@@ -24,12 +24,9 @@ def lraspp(
         raise RecipeError(f"output_stride can be 16 or 32, not {output_stride}")
     if inter_channels < 1:
         raise RecipeError(f"inter_channels must be at least 1, not {inter_channels}")
-    return LiteRaspp(
-        encoders.build(encoder, lambda: get_encoder(encoder, weights=None, output_stride=output_stride)),
-        num_classes,
-        inter_channels,
-        encoder,
-    )
+    hint = "set `output_stride: 32`, or choose another encoder"
+    built = encoders.build(encoder, lambda: get_encoder(encoder, weights=None, output_stride=output_stride), hint)
+    return LiteRaspp(built, num_classes, inter_channels, encoder)
 
 
 class LiteRaspp(nn.Module):

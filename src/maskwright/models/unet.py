@@ -9,6 +9,7 @@ from maskwright.core.errors import RecipeError
 from maskwright.models import encoders
 
 ATTENTION = {"none": None, "scse": "scse"}
+SCSE_WIDTH = 16  # channels are squeezed to a sixteenth
 
 
 def unet(
@@ -25,6 +26,8 @@ def unet(
         raise RecipeError(f"attention can be `none` or `scse`, not `{attention}`")
     if not 3 <= depth <= 5 or width < 1:
         raise RecipeError(f"a U-Net needs a depth of 3 to 5 and a width of at least 1, not {depth} and {width}")
+    if attention == "scse" and width < SCSE_WIDTH:
+        raise RecipeError(f"attention `scse` needs a width of at least {SCSE_WIDTH}, not {width}")
     network = encoders.build(
         encoder,
         lambda: smp.Unet(

@@ -10,7 +10,8 @@ import torch
 from maskwright.bundles.bundle import Bundle
 from maskwright.core.errors import ModelError
 from maskwright.models import device as devices
-from maskwright.models.segmenter import Segmenter, build
+from maskwright.models.build import build
+from maskwright.models.segmenter import Segmenter
 from maskwright.prediction.predictor import Network
 
 

@@ -255,6 +255,7 @@ def summary(run: Mapping[str, Any], status: str) -> str:
     what = f" to tell {len(classes)} classes apart" if isinstance(classes, list) and classes else ""
     seconds = number(mapping(run.get("actual")).get("seconds"))
     device = mapping(run.get("device")).get("name")
+    device = mapping(run.get("hardware")).get("cpu") or device if device == "cpu" else device
     where = f" on {device}" if device else ""
     time = f" It took {duration(seconds)}{where}." if seconds is not None else ""
     verb = "trained" if status == "finished" else "set out to train"

@@ -104,7 +104,7 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     )  # fmt: skip
     events.say(f"weights: {loaded.summary()}")
     description = replace(description, normalization=loaded.normalization)
-    segmenter = wrap(network, description)
+    segmenter = wrap(network, description.normalization)
     segmenter.criterion = losses.criterion(recipe.loss)
     segmenter = device.place(segmenter)
     loader = make_loader(recipe, prepared)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -65,10 +65,7 @@ class Samples:
         self.num_cached = int(np.searchsorted(self._starts, budget, side="right")) - 1 if where != "none" else 0
         self.cache_bytes = int(self._starts[self.num_cached])
         self.where: Where = where if self.num_cached else "none"
-        self._file: IO[bytes] | None = _nameless_file(self.cache_bytes) if self.where == "disk" else None
-        self._block = np.frombuffer(
-            mmap.mmap(self._file.fileno() if self._file else -1, max(1, self.cache_bytes)), np.uint8
-        )
+        self._block = _block(self.cache_bytes, on_disk=self.where == "disk")
         self._filled = np.frombuffer(mmap.mmap(-1, max(1, self.num_cached)), np.uint8)
         events.say(self._told(budget), cache=self.where, cached=self.num_cached, bytes=self.cache_bytes)
 
@@ -173,23 +170,25 @@ def _free_disk(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _nameless_file(size: int) -> IO[bytes]:
-    """A file of this size in the cache folder that vanishes with the last process that has it open.
+def _block(size: int, *, on_disk: bool) -> np.ndarray:
+    """Memory that forked workers share, uint8 (size,): anonymous, or in a nameless file of the cache folder.
 
-    Its blocks are claimed at once: a disk that fills up later would kill a process that writes through a memory map.
+    Such a file vanishes with the last process that has it mapped. Its blocks are claimed at once: a disk that fills up
+    later would kill a process that writes through the map.
     """
+    if not on_disk:
+        return np.frombuffer(mmap.mmap(-1, max(1, size)), np.uint8)
     folder = cache_folder()
     check_writable(folder)
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the cache)
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            for start in range(0, size, 1 << 24):
-                file.write(bytes(min(1 << 24, size - start)))
-            file.flush()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, 1 << 24):
+                    file.write(bytes(min(1 << 24, size - start)))
+                file.flush()
+            return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
     except OSError as error:
-        file.close()
         what = f"a cache of {size / GB:.2f} GB cannot be made ({error.strerror or error})"
         raise SetupError(what, place=folder, hint="lower `train.cache_gb`, or set `train.cache: none`") from error
-    return file

@@ -21,8 +21,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import cv2
 import numpy as np
@@ -34,6 +35,7 @@ from maskwright.training.cache import Samples
 
 AHEAD = 2  # batches in preparation while the training works on one
 SLOTS = AHEAD + 2  # a loop holds its batch until it has got the next
+PARENT_CHECK = 5.0  # seconds
 MOST_WORKERS = 8
 FORK_IS_SAFE = sys.platform == "linux"
 _ORDER, _AUGMENT = 0, 1  # what random numbers are drawn for
@@ -56,10 +58,8 @@ class Batch:
 class Loader:
     """Batches of augmented samples; `len(loader)` of them an epoch, `loader.epoch(number)` walks through one.
 
-    All batches have `batch` samples (what is left over after the last waits for another epoch's order), except that fewer
-    samples than that make one smaller batch.
-
-    batch: samples a batch.
+    batch: samples a batch; all batches have as many, except that fewer samples than that make one smaller batch.
+    leftover: samples that fill no batch make a smaller last one, instead of waiting for another epoch's order.
     seed: of the order and the augmentation.
     weights: source number -> how often its images come relative to their number: 2 = each twice an epoch, 0.5 = a random
       half of them in each epoch. Sources that are not named have 1.
@@ -72,6 +72,7 @@ class Loader:
         augment: Augmenter,
         *,
         batch: int = 16,
+        leftover: bool = False,
         seed: int = 0,
         weights: Mapping[int, float] | None = None,
         workers: int | Literal["auto"] = "auto",
@@ -81,12 +82,13 @@ class Loader:
         self._copies, self._shares = self._quotas()
         self.num_samples = int(self._copies.sum()) + sum(count for _, count in self._shares)
         self.batch = max(1, min(batch, self.num_samples))
+        self.num_used = self.num_samples if leftover else self.num_samples // self.batch * self.batch
         self.workers = min(_processors() // 2, MOST_WORKERS) if workers == "auto" else workers
         self._crew: _Crew | None = None
         cv2.setNumThreads(0)  # one sample, one thread; also: OpenCV's own threads do not survive a fork
 
     def __len__(self) -> int:
-        return self.num_samples // self.batch
+        return math.ceil(self.num_used / self.batch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Which sample stands at each position of an epoch: int64 (num_samples,)."""
@@ -106,9 +108,8 @@ class Loader:
         Raises the DataError of a file that cannot be read any more.
         """
         order = self.order(number)
-        bounds = [
-            (start, start + self.batch) for start in range(first * self.batch, len(self) * self.batch, self.batch)
-        ]
+        starts = range(first * self.batch, self.num_used, self.batch)
+        bounds = [(start, min(start + self.batch, self.num_used)) for start in starts]
         if self.workers == 0:
             return (self._alone(number, start, order[start:stop]) for start, stop in bounds)
         if self._crew is None or not self._crew.close.alive:
@@ -221,19 +222,24 @@ class _Crew:
         slot = self._slots[number]
         slot.error, slot.abandoned, slot.tasks = None, False, min(len(picks), len(self._lines))
         bounds = [len(picks) * part // slot.tasks for part in range(slot.tasks + 1)]
-        for row, stop in zip(bounds, bounds[1:]):
-            self._lines[self._turn].send(_Task(number, row, epoch, start + row, picks[row:stop].tolist()))
+        for row, stop in pairwise(bounds):
             self._turn = (self._turn + 1) % len(self._lines)
+            try:
+                self._lines[self._turn].send(_Task(number, row, epoch, start + row, picks[row:stop].tolist()))
+            except OSError:
+                self._report_death(self._turn)
 
     def _listen(self) -> None:
         """Waits until a worker says that a task is done."""
         assert any(slot.tasks for slot in self._slots), "one epoch at a time"
-        for ready in wait(self._lines):
-            line = self._lines[self._lines.index(ready)]  # type: ignore[arg-type]
+        ready = wait(self._lines)
+        for turn, line in enumerate(list(self._lines)):
+            if line not in ready:
+                continue
             try:
                 number, error = line.recv()
             except (EOFError, OSError):
-                self._report_death(self._workers[self._lines.index(line)])
+                self._report_death(turn)
             slot = self._slots[number]
             slot.error = slot.error or error
             slot.tasks -= 1
@@ -266,7 +272,7 @@ class _Crew:
 
     def _hire(self, prepare: Prepare, forked: bool) -> None:
         ours, theirs = multiprocessing.Pipe()
-        arguments = (theirs, prepare, self._slots, [*self._lines, ours] if forked else None)
+        arguments = (theirs, prepare, self._slots, ours if forked else None)
         if forked:
             worker: Any = multiprocessing.get_context("fork").Process(target=_work, args=arguments, daemon=True)
             with warnings.catch_warnings():
@@ -280,7 +286,8 @@ class _Crew:
         self._lines.append(ours)
         self._workers.append(worker)
 
-    def _report_death(self, worker: Any) -> None:
+    def _report_death(self, turn: int) -> NoReturn:
+        worker = self._workers[turn]
         worker.join(5)
         code = getattr(worker, "exitcode", None)
         self.close()
@@ -290,17 +297,22 @@ class _Crew:
         raise RuntimeError("a worker that prepares samples failed; its traceback stands above")
 
 
-def _work(line: Connection, prepare: Prepare, slots: list[_Slot], others: list[Connection] | None) -> None:
-    """A worker's life: tasks come in by `line`, until its other end is closed or gone with the process that held it."""
-    if others is not None:  # in a process of its own
+def _work(line: Connection, prepare: Prepare, slots: list[_Slot], other_end: Connection | None) -> None:
+    """A worker's life: tasks come in by `line`, until None does or whoever sends them is gone."""
+    if other_end is not None:  # in a process of its own
+        other_end.close()
         os.setpgid(0, 0)  # Ctrl-C is for the training, which may want one more batch before it stops
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for other in others:
-            other.close()
+    parent = os.getppid()
     with line, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
+            while not line.poll(PARENT_CHECK):
+                if os.getppid() != parent:  # killed, while another process holds a copy of our line's other end
+                    return
             task = line.recv()
+            if task is None:
+                return
             line.send((task.slot, _fill(slots[task.slot], task, prepare)))
 
 
@@ -315,8 +327,10 @@ def _fill(slot: _Slot, task: _Task, prepare: Prepare) -> MaskwrightError | None:
 
 
 def _dismiss(lines: list[Connection], workers: list[Any]) -> None:
-    """Closing the lines ends the workers; one that does not listen within two seconds is killed."""
+    """Ends the workers; one that does not listen within two seconds is killed."""
     for line in lines:
+        with contextlib.suppress(OSError):
+            line.send(None)
         line.close()
     for worker in workers:
         worker.join(2)

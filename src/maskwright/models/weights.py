@@ -1,0 +1,313 @@
+"""Where a network's weights start: the library's download, a file, another bundle, or nowhere.
+
+`load` changes the network in place and says what it did, layer by layer; nothing is half loaded when it refuses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from maskwright.bundles import bundle as bundles
+from maskwright.core import events
+from maskwright.core.errors import ModelError, RecipeError, SetupError
+from maskwright.core.registry import suggestion
+from maskwright.models import encoders, pixel_scale, weight_files
+from maskwright.models.segmenter import NORMALIZATIONS, normalization_named
+
+FOLDER = "MASKWRIGHT_WEIGHTS"  # environment variable: a folder with weight files, named as their encoders
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `load` did.
+
+    source: where the weights came from, in words. normalization: the pixel scale to use with them.
+    loaded: the network's tensors that were set. skipped: the source's tensors that were not, and why.
+    missing: the network's tensors that the source should have had. notes: what a person should know, one clause each.
+    """
+
+    source: str
+    normalization: str
+    loaded: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        parts = [f"{len(self.loaded)} tensors loaded"] if self.loaded else []
+        parts += [f"{len(self.missing)} missing"] if self.missing else []
+        parts += [f"{len(self.skipped)} left out"] if self.skipped else []
+        return ", ".join([f"from {self.source}" if self.loaded else self.source, *parts]) + "".join(
+            f"; {note}" for note in self.notes
+        )
+
+    def lines(self) -> list[str]:
+        """Every tensor with what became of it."""
+        rows = [f"loaded   {name}" for name in self.loaded]
+        rows += [f"missing  {name}" for name in self.missing]
+        return rows + [f"left out {name}: {why}" for name, why in self.skipped]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Weights that were found. classes: the rows of their head, where they tell. normalization: where that is known."""
+
+    words: str
+    state: Mapping[str, Tensor]
+    classes: tuple[str, ...] = ()
+    normalization: str | None = None
+    place: Path | None = None
+
+
+def load(
+    network: nn.Module,
+    source: str = "auto",
+    *,
+    normalization: str = "auto",
+    classes: Sequence[str] = (),
+    encoder: str | None = None,
+) -> Loaded:
+    """Sets a network's weights from `source` and tells which pixel scale they need.
+
+    source: `imagenet` (or another kind the library offers for the encoder), a file, a bundle or run folder, `none`, or
+      `auto`: as `imagenet`, but where that cannot be had a loud warning and random weights. For `imagenet` and `auto` a
+      file in the folder $MASKWRIGHT_WEIGHTS whose name begins with the encoder's goes before a download.
+    normalization: one of NORMALIZATIONS, or `auto`: what the source says, else what its first layer shows, else `imagenet`.
+    classes: the network's classes; from a bundle, the head keeps the rows of classes of the same name.
+    encoder: the encoder's name, where it is not `network.encoder_name`.
+
+    Raises ModelError for files that cannot be used (also when less than half of the encoder is in them), SetupError when a
+    download fails, RecipeError for unknown names.
+    """
+    if normalization != "auto" and normalization not in NORMALIZATIONS:
+        hint = suggestion(normalization, ["auto", *NORMALIZATIONS])
+        raise RecipeError(f"no normalization is called `{normalization}`", place="model.normalization", hint=hint)
+    name = encoder or str(network.encoder_name)
+    found = _find(source, name)
+    if not found.state:
+        return Loaded(found.words, _scale_without_weights(network, normalization))
+    chosen = _fit(network, found, classes, name)
+    with torch.no_grad():
+        own = network.state_dict()
+        for key, value in chosen.values.items():
+            own[key].copy_(value)
+    scale, notes = _scale(network, normalization, found, name)
+    _warn_of_folded_norms(network, found)
+    skipped = tuple(
+        (key, chosen.why.get(key, "the network has no such layer")) for key in found.state if key not in chosen.used
+    )
+    return Loaded(found.words, scale, tuple(chosen.values), skipped, chosen.missing, (*chosen.notes, *notes))
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+
+
+def _find(source: str, encoder: str) -> _Source:
+    """The weights that a recipe's `weights` names."""
+    if source == "none":
+        return _Source("none, the network starts from random values", {})
+    if source == "auto":
+        tags = encoders.pretrained_tags(encoder)
+        try:
+            return _pretrained(encoder, "imagenet" if "imagenet" in tags or not tags else tags[0])
+        except (SetupError, RecipeError) as error:
+            events.warn(f"training from scratch, which needs far more images and time: {error}")
+            return _Source("none (nothing could be had), the network starts from random values", {})
+    if source == "imagenet" or source in encoders.pretrained_tags(encoder):
+        return _pretrained(encoder, source)
+    return _local(Path(source).expanduser())
+
+
+def _pretrained(encoder: str, tag: str) -> _Source:
+    file = file_in_folder(encoder)
+    if file is not None:
+        return _local(file)
+    state = encoders.download(encoder, tag)
+    scale = encoders.expected_input(encoder, tag)
+    return _Source(
+        f"the library's `{tag}` weights", state, normalization=normalization_named(*scale) if scale else None
+    )
+
+
+def file_in_folder(encoder: str) -> Path | None:
+    """The file in $MASKWRIGHT_WEIGHTS for an encoder: the one with the shortest name that begins with the encoder's."""
+    setting = os.environ.get(FOLDER)
+    if not setting:
+        return None
+    folder, wanted = Path(setting).expanduser(), encoders.file_stem(encoder)
+    if not folder.is_dir():
+        raise SetupError(f"${FOLDER} is not a folder", place=folder)
+    stems = {encoders.file_stem(name) for name in encoders.names()}
+
+    def is_for(name: str, stem: str) -> bool:
+        return name.startswith(stem) and not name[len(stem) : len(stem) + 1].isalnum()
+
+    fitting = [
+        path
+        for path in folder.iterdir()
+        if path.suffix in weight_files.SUFFIXES
+        and max((s for s in stems if is_for(path.name, s)), key=len, default="") == wanted
+    ]
+    return min(fitting, key=lambda path: (len(path.name), path.name), default=None)
+
+
+def _local(path: Path) -> _Source:
+    """Weights in a file, a bundle, or a run folder with a bundle."""
+    if path.is_dir():
+        bundle = bundles.load(path)
+        known = bundle.description
+        state = weight_files.read(bundle.weights)
+        return _Source(f"the bundle {path}", state, known.classes, known.normalization, bundle.weights)
+    return _Source(str(path), weight_files.read(path), place=path)
+
+
+# ------------------------------------------------------------------------------------------------------------- fitting
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """values: what to set. used: the source's names that were taken. why: the source's names that were not, with reasons."""
+
+    values: dict[str, Tensor]
+    used: set[str]
+    why: dict[str, str]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _fit(network: nn.Module, source: _Source, classes: Sequence[str], encoder: str) -> _Fitted:
+    """Matches names and shapes. Raises ModelError when less than half of the encoder's parameters are there."""
+    own = network.state_dict()
+    heads: tuple[str, ...] = tuple(network.head_names)  # type: ignore[arg-type]
+    values, used, why, notes = {}, set(), {}, []
+    matched = weight_files.match(source.state, own)
+    for key, name in matched.items():
+        if key.startswith(heads) and source.classes and classes and source.classes != tuple(classes):
+            continue
+        value = _shaped(source.state[name], own[key], getattr(network, "sliced_weights", False))
+        if isinstance(value, str):
+            why[name] = value
+        else:
+            values[key] = value
+            used.add(name)
+    _require_half(network, source, values, encoder)
+    if any(values[key].shape != source.state[matched[key]].shape for key in values):
+        notes.append("wider layers were cut to their first channels")
+    head = {
+        key: name for key, name in matched.items() if key.startswith(heads) and key not in values and name not in why
+    }
+    if head:
+        replaced, told = _head(
+            own, {key: source.state[name] for key, name in head.items()}, source.classes, tuple(classes)
+        )
+        values |= replaced
+        used |= set(head.values())
+        notes.append(told)
+    elif any(key.startswith(heads) for key in values) and not source.classes:
+        notes.append("the head was taken as it is (the file does not name its classes)")
+    whole = any(not key.startswith("encoder.") for key in values)
+    missing = tuple(
+        key
+        for key in own
+        if key not in values and (key.startswith("encoder.") or (whole and not key.startswith(heads)))
+    )
+    return _Fitted(values, used, why, missing, tuple(notes))
+
+
+def _shaped(value: Tensor, own: Tensor, sliced: bool) -> Tensor | str:
+    """The source's tensor for a place in the network, or why it does not go there."""
+    if value.is_floating_point() != own.is_floating_point():
+        return f"holds {str(value.dtype).removeprefix('torch.')} numbers"
+    if value.shape == own.shape:
+        return value
+    if sliced and value.ndim == own.ndim and all(a >= b for a, b in zip(value.shape, own.shape, strict=True)):
+        return value[tuple(slice(n) for n in own.shape)]
+    return f"has the shape {tuple(value.shape)}, the network's has {tuple(own.shape)}"
+
+
+def _require_half(network: nn.Module, source: _Source, values: Mapping[str, Tensor], encoder: str) -> None:
+    wanted = [f"encoder.{name}" for name, _ in network.encoder.named_parameters()]  # type: ignore[union-attr,operator]
+    there = sum(name in values for name in wanted)
+    if 2 * there < len(wanted):
+        first = next(iter(source.state))
+        raise ModelError(
+            f"holds only {there} of the {len(wanted)} parameters of encoder `{encoder}`",
+            place=source.place or source.words,
+            hint=f"is it for another encoder? its first tensor is `{first}` {tuple(source.state[first].shape)}",
+        )
+    broken = [name for name, value in values.items() if not torch.isfinite(value).all()]
+    if broken:
+        what = f"holds numbers that are not finite in {len(broken)} tensors (`{broken[0]}`)"
+        raise ModelError(what, place=source.place or source.words, hint="the training that wrote it had diverged")
+
+
+def _head(
+    own: Mapping[str, Tensor], old: Mapping[str, Tensor], old_classes: tuple[str, ...], classes: tuple[str, ...]
+) -> tuple[dict[str, Tensor], str]:
+    """Head tensors with the rows of the classes that both know; the other rows stay as they are. Also says so.
+
+    A head has one row a class, or one less where the first class has none (`lens`).
+    """
+    values, kept = {}, set()
+    for key, before in old.items():
+        value = own[key].clone()
+        if before.shape[1:] != value.shape[1:]:
+            continue
+        first, old_first = len(classes) - len(value), len(old_classes) - len(before)
+        for row in range(len(value)):
+            name = classes[row + first]
+            if name in old_classes and old_classes.index(name) >= old_first:
+                value[row] = before[old_classes.index(name) - old_first].to(value.dtype)
+                kept.add(name)
+        values[key] = value
+    new = [name for name in classes if name not in old_classes]
+    gone = [name for name in old_classes if name not in classes]
+    told = [f"kept {len(kept)}"] if kept else []
+    told += [f"new: {', '.join(new)}"] if new else []
+    told += [f"dropped: {', '.join(gone)}"] if gone else []
+    return values, f"the head was replaced for other classes ({'; '.join(told) or 'same names, other order'})"
+
+
+# ------------------------------------------------------------------------------------------------------ pixels and norms
+
+
+def _scale(network: nn.Module, asked: str, source: _Source, encoder: str) -> tuple[str, list[str]]:
+    """The normalisation to use from now on, and a note on why."""
+    if asked != "auto":
+        name, why = asked, "as asked"
+    elif source.normalization is not None:
+        name, why = source.normalization, "the source says so"
+    elif (recognized := pixel_scale.recognize(network.encoder)) is not None:  # type: ignore[arg-type]
+        name, why = recognized
+    else:
+        scale = encoders.expected_input(encoder) if encoder.startswith("tu-") else None
+        named = normalization_named(*scale) if scale else None
+        name, why = (named, "timm says so") if named else ("imagenet", "a guess, the file does not tell")
+    own = getattr(network, "normalization", name)
+    if own == name:
+        return name, [f"pixels as `{name}` ({why})"]
+    network.absorb_normalization(*NORMALIZATIONS[name])  # type: ignore[operator]
+    return own, [f"trained with pixels as `{name}` ({why}), folded into the first layer, which now takes `{own}`"]
+
+
+def _scale_without_weights(network: nn.Module, asked: str) -> str:
+    own = getattr(network, "normalization", None)
+    if own is not None and asked not in ("auto", own):
+        events.warn(f"this network works with pixels as `{own}` only; `normalization: {asked}` has no effect")
+    return own or (asked if asked != "auto" else "imagenet")
+
+
+def _warn_of_folded_norms(network: nn.Module, source: _Source) -> None:
+    norms = encoders.batch_norms(network.encoder)  # type: ignore[arg-type]
+    if norms and all(encoders.is_fresh(norm) for norm in norms):
+        events.warn(
+            f"{source.words}: its BatchNorm layers never saw an image (all means 0, all variances 1), as in weights that "
+            "were folded for inference; training on from them may collapse"
+        )
