@@ -112,7 +112,8 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_help_imports_neither_torch_nor_numpy() -> None:
-    code = "from maskwright.cli import run\nimport contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): run(['--help'])"
+    code = "from maskwright.cli import run\nimport contextlib, io\nout = io.StringIO()\n"
+    code += "with contextlib.redirect_stdout(out): run(['--help'])"
     assert not {"torch", "numpy", "PIL", "cv2", "onnxruntime"} & modules_after(code)
 
 

@@ -26,9 +26,14 @@ def test_a_file_appears_whole_with_the_usual_mode(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     files.write_text(target, "old")
-    with pytest.raises(KeyError), files.written_whole(target) as temporary:
-        temporary.write_text("half")
-        raise KeyError
+
+    def torn() -> None:
+        with files.written_whole(target) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        torn()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

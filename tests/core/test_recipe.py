@@ -33,7 +33,9 @@ def test_a_recipe_that_is_written_reads_back_equal(tmp_path: Path, text: str, co
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(text)
     recipe = recipes.load(first)
-    absolute = recipe.model_copy(update={"data": [s.model_copy(update={"path": str(Path(s.path))}) for s in recipe.data]})
+    absolute = recipe.model_copy(
+        update={"data": [s.model_copy(update={"path": str(Path(s.path))}) for s in recipe.data]}
+    )
     second.write_text(dump(absolute, comments))
     assert recipes.load(second) == absolute
 
@@ -56,7 +58,9 @@ def test_relative_paths_start_at_the_recipe(tmp_path: Path) -> None:
 
 
 def test_changes_win_and_can_open_what_was_a_bare_name() -> None:
-    recipe = recipes.build({"data": "x", "model": "unet"}, ["model.encoder=resnet18", "train.epochs=2", "size=[64, 32]"])
+    recipe = recipes.build(
+        {"data": "x", "model": "unet"}, ["model.encoder=resnet18", "train.epochs=2", "size=[64, 32]"]
+    )
     assert recipe.model.name == "unet"
     assert recipe.model.options == {"encoder": "resnet18"}
     assert (recipe.train.epochs, recipe.size) == (2, [64, 32])

@@ -38,7 +38,7 @@ def test_names_are_listed_without_importing() -> None:
 
 
 def test_unknown_names_get_the_nearest_one() -> None:
-    with pytest.raises(RecipeError, match="no thing is called `sampel`; did you mean `sample`?"):
+    with pytest.raises(RecipeError, match=r"no thing is called `sampel`; did you mean `sample`\?"):
         TABLE["sampel"]
 
 

@@ -13,7 +13,8 @@ from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.types import VOID
 from maskwright.models import MODELS
-from maskwright.models.segmenter import NORMALIZATIONS, Segmenter, build, normalization_named, wrap
+from maskwright.models.build import build
+from maskwright.models.segmenter import NORMALIZATIONS, Segmenter, normalization_named, wrap
 from maskwright.training import LOSSES
 from maskwright.training.losses import criterion
 

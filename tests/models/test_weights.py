@@ -336,6 +336,22 @@ def test_a_bundle_with_fewer_classes_fits(tmp_path: Path) -> None:
     assert loaded.missing == ()
 
 
+def test_a_head_of_other_channels_stays_as_it_is(tmp_path: Path) -> None:
+    old, new = trained(MODELS["unet"](3, encoder="resnet18", width=8)), MODELS["unet"](2, encoder="resnet18")
+    before = new.state_dict()["segmentation_head.0.weight"].clone()
+    loaded = load(new, bundle_of(tmp_path / "bundle", old, ("a", "b", "c"), {"name": "unet"}), classes=("a", "c"))
+    assert torch.equal(new.state_dict()["segmentation_head.0.weight"], before)
+    assert "has the shape" in dict(loaded.skipped)["network.segmentation_head.0.weight"]
+
+
+def test_a_head_is_never_cut_to_its_first_channels(tmp_path: Path) -> None:
+    old, new = trained(MODELS["lens"](5)), MODELS["lens"](2)
+    before = new.state_dict()["head.weight"].clone()
+    loaded = load(new, saved(tmp_path / "w.pth", old.state_dict()))
+    assert torch.equal(new.state_dict()["head.weight"], before)
+    assert "has the shape" in dict(loaded.skipped)["head.weight"]
+
+
 def test_a_bundle_of_another_network_gives_its_encoder(tmp_path: Path) -> None:
     old, new = trained(MODELS["unet"](2, encoder="resnet18")), MODELS["lraspp"](2, encoder="resnet18")
     loaded = load(new, bundle_of(tmp_path / "bundle", old, ("a", "b"), {"name": "unet"}), classes=("a", "b"))

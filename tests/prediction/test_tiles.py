@@ -1,6 +1,7 @@
 """Tiles: every pixel is decided once, seams agree, memory does not grow with the image's height."""
 
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_windows_cover_everything_and_overlap(length: int) -> None:
     assert starts[0] == 0
     if length > 32:
         assert starts[-1] == length - 32
-        assert all(0 < b - a <= 24 for a, b in zip(starts, starts[1:]))
+        assert all(0 < b - a <= 24 for a, b in pairwise(starts))
 
 
 def test_seams_are_blended() -> None:

@@ -31,7 +31,9 @@ def bilinear(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
     st.integers(1, 5),
     st.integers(0, 2**32 - 1),
 )
-def test_decode_equals_the_formula_where_the_answer_is_clear(classes: int, h: int, w: int, factor: int, seed: int) -> None:
+def test_decode_equals_the_formula_where_the_answer_is_clear(
+    classes: int, h: int, w: int, factor: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(classes, h, w)).astype(np.float32) * 3
     rows, columns = h * factor + int(rng.integers(0, 3)), w * factor + int(rng.integers(0, 3))

@@ -62,7 +62,7 @@ class Run:
         if not told:
             return "failed", "it wrote no events"
         last = told[-1]
-        status, hint = str(last.get("status")), str(last.get("hint") or "")
+        status, hint = str(last.get("status")), "; ".join(str(last[k]) for k in ("text", "hint") if last.get(k))
         if status == "running" and not _alive(last.get("pid")):
             return "stopped", f"its process is gone; go on with: maskwright train {self.path} --resume"
         return status, hint

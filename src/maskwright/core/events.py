@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,7 @@ def warn(text: str, **fields: Any) -> None:
 def progress(items: Iterable[T], label: str, total: int | None = None, unit: str = "images") -> Iterator[T]:
     """Walks through `items` and tells how far it is; a terminal shows a bar with ETA when it takes over two seconds."""
     if total is None:
-        total = len(items) if hasattr(items, "__len__") else None
+        total = len(items) if isinstance(items, Sized) else None
     emit("progress", label=label, done=0, total=total, unit=unit)
     told = time.monotonic()
     done = 0
@@ -91,14 +91,14 @@ class JsonLines:
         if event.name == "progress":
             return
         line = json.dumps({"time": round(event.time, 3), "event": event.name, **event.fields}, default=str)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The events of a file; a last line that was cut by a crash is left out."""
     events = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             events.append(json.loads(line))
         except json.JSONDecodeError:

@@ -68,7 +68,7 @@ class Model(Entry):
         "auto",
         description="auto | imagenet | none | a file | a bundle; auto takes what can be had and says what it took",
     )
-    normalization: Literal["auto", "imagenet", "inception", "unit"] = Field(
+    normalization: Literal["auto", "imagenet", "inception", "unit", "clip", "dpn"] = Field(
         "auto", description="how the network wants its pixels; auto: as the weights were trained"
     )
 
@@ -329,6 +329,6 @@ def check_entry(table: Registry, entry: Entry | str, options: Mapping[str, Any] 
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             raise RecipeError(f"{message[0].lower()}{message[1:]} (got `{value}`)", place=where) from None
-    for option in known.values():
-        if option.default is option.required and option.name not in given:
-            raise RecipeError("is missing", place=f"{place or table.kind}.{option.name}", hint=option.help or None)
+    for needed in known.values():
+        if needed.default is needed.required and needed.name not in given:
+            raise RecipeError("is missing", place=f"{place or table.kind}.{needed.name}", hint=needed.help or None)

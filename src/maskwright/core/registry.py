@@ -132,7 +132,7 @@ EXTRAS = {
     "segmentation_models_pytorch": "train",
     "timm": "train",
 }
-EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train", "matplotlib": "train"}
+EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train"}
 EXTRAS |= {"onnxruntime": "onnx", "onnx": "train", "onnxscript": "train"}
 
 

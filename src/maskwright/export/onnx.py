@@ -113,11 +113,15 @@ def _compare(trained, exported, pixels: Sequence[np.ndarray]) -> Parity:  # type
         changed += int((expected.argmax(1) != actual.argmax(1)).sum())
         total += expected[:, 0].size
     if difference > MAX_LOGIT_DIFFERENCE * max(scale, 1.0):
-        raise ModelError(f"the exported network differs by {difference:.2g} (largest logit {scale:.2g}); nothing was written")
+        raise ModelError(
+            f"the exported network differs by {difference:.2g} (largest logit {scale:.2g}); nothing was written"
+        )
     return Parity(len(pixels), difference, changed / total)
 
 
 def _judge(parity: Parity, out: Path) -> None:
     if parity.pixels_changed > MAX_PIXELS_CHANGED:
         share = f"{100 * parity.pixels_changed:.2f} %"
-        raise ModelError(f"the exported network answers {share} of the pixels differently; nothing was written", place=out)
+        raise ModelError(
+            f"the exported network answers {share} of the pixels differently; nothing was written", place=out
+        )

@@ -18,7 +18,7 @@ from errno import EISDIR, ENOENT
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -30,8 +30,8 @@ from maskwright.core.types import VOID
 from maskwright.imaging.palette import palette as house_palette
 
 Source = str | Path | bytes
-Fit = Literal["squash", "pad"]
-FITS: tuple[Fit, ...] = ("squash", "pad")
+Fit = str  # one of FITS
+FITS = ("squash", "pad")
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM") + (("AVIF",) if find_spec("PIL._avif") else ())
 IMAGE_SUFFIXES = frozenset(

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError
 from maskwright.core.registry import suggestion
-from maskwright.models import MODELS
 
 Criterion = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
@@ -31,13 +29,6 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
     "clip": ((122.77094, 116.74601, 104.09374), (68.50049, 66.63222, 70.32316)),
     "dpn": ((124.0, 117.0, 104.0), (59.88024, 59.88024, 59.88024)),
 }
-
-
-def build(description: Description) -> Segmenter:
-    """The segmenter that a description names, without trained weights. Raises RecipeError for an unknown model or option."""
-    options = {key: value for key, value in description.model.items() if key != "name"}
-    network = MODELS[description.model["name"]](len(description.classes), **options)
-    return wrap(network, description.normalization)
 
 
 def wrap(network: nn.Module, normalization: str = "imagenet", criterion: Criterion | None = None) -> Segmenter:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,50 +186,78 @@ def _fit(network: nn.Module, source: _Source, classes: Sequence[str], encoder: s
     """Matches names and shapes. Raises ModelError when less than half of the encoder's parameters are there."""
     own = network.state_dict()
     heads: tuple[str, ...] = tuple(network.head_names)  # type: ignore[arg-type]
-    values, used, why, notes = {}, set(), {}, []
+    sliced = bool(getattr(network, "sliced_weights", False))
+    by_name = bool(source.classes and classes and source.classes != tuple(classes))
     matched = weight_files.match(source.state, own)
+    values, why, notes = {}, {}, []
     for key, name in matched.items():
-        if key.startswith(heads) and source.classes and classes and source.classes != tuple(classes):
-            continue
-        value = _shaped(source.state[name], own[key], getattr(network, "sliced_weights", False))
+        is_head = key.startswith(heads)
+        cut = (
+            _rows(source.classes, classes)
+            if is_head and by_name
+            else _first_channels
+            if sliced and not is_head
+            else None
+        )
+        value = _shaped(source.state[name], own[key], cut)
         if isinstance(value, str):
             why[name] = value
         else:
             values[key] = value
-            used.add(name)
     _require_half(network, source, values, encoder)
-    if any(values[key].shape != source.state[matched[key]].shape for key in values):
+    if any(values[key].shape != source.state[matched[key]].shape for key in values if not key.startswith(heads)):
         notes.append("wider layers were cut to their first channels")
-    head = {
-        key: name for key, name in matched.items() if key.startswith(heads) and key not in values and name not in why
-    }
-    if head:
-        replaced, told = _head(
-            own, {key: source.state[name] for key, name in head.items()}, source.classes, tuple(classes)
+    if any(key.startswith(heads) for key in values) and (by_name or not source.classes):
+        notes.append(
+            _replaced(source.classes, classes) if by_name else "the head was taken as it is (the file names no classes)"
         )
-        values |= replaced
-        used |= set(head.values())
-        notes.append(told)
-    elif any(key.startswith(heads) for key in values) and not source.classes:
-        notes.append("the head was taken as it is (the file does not name its classes)")
     whole = any(not key.startswith("encoder.") for key in values)
-    missing = tuple(
-        key
-        for key in own
-        if key not in values and (key.startswith("encoder.") or (whole and not key.startswith(heads)))
-    )
-    return _Fitted(values, used, why, missing, tuple(notes))
+    wanted = (key for key in own if key.startswith("encoder.") or (whole and not key.startswith(heads)))
+    missing = tuple(key for key in wanted if key not in values)
+    return _Fitted(values, {matched[key] for key in values}, why, missing, tuple(notes))
 
 
-def _shaped(value: Tensor, own: Tensor, sliced: bool) -> Tensor | str:
-    """The source's tensor for a place in the network, or why it does not go there."""
+Cut = Callable[[Tensor, Tensor], Tensor | None]
+
+
+def _shaped(value: Tensor, own: Tensor, cut: Cut | None) -> Tensor | str:
+    """The source's tensor for a place in the network, or why it does not go there. cut: makes it fit where it does not."""
     if value.is_floating_point() != own.is_floating_point():
         return f"holds {str(value.dtype).removeprefix('torch.')} numbers"
-    if value.shape == own.shape:
-        return value
-    if sliced and value.ndim == own.ndim and all(a >= b for a, b in zip(value.shape, own.shape, strict=True)):
-        return value[tuple(slice(n) for n in own.shape)]
-    return f"has the shape {tuple(value.shape)}, the network's has {tuple(own.shape)}"
+    fitting = cut(value, own) if cut else value if value.shape == own.shape else None
+    return f"has the shape {tuple(value.shape)}, the network's has {tuple(own.shape)}" if fitting is None else fitting
+
+
+def _first_channels(value: Tensor, own: Tensor) -> Tensor | None:
+    if value.ndim != own.ndim or any(a < b for a, b in zip(value.shape, own.shape, strict=True)):
+        return None
+    return value[tuple(slice(size) for size in own.shape)]
+
+
+def _rows(old_classes: Sequence[str], classes: Sequence[str]) -> Cut:
+    """Cuts a head: rows of classes that both know are taken, by name, the others stay as the network has them.
+
+    A head has one row a class, or one less where the first class has none (`lens`).
+    """
+
+    def cut(value: Tensor, own: Tensor) -> Tensor | None:
+        if value.shape[1:] != own.shape[1:]:
+            return None
+        rows = dict(zip(old_classes[len(old_classes) - len(value) :], value, strict=True))
+        names = classes[len(classes) - len(own) :]
+        return torch.stack(
+            [rows[name].to(row.dtype) if name in rows else row for name, row in zip(names, own, strict=True)]
+        )
+
+    return cut
+
+
+def _replaced(old_classes: Sequence[str], classes: Sequence[str]) -> str:
+    new = [name for name in classes if name not in old_classes]
+    gone = [name for name in old_classes if name not in classes]
+    told = [f"kept {len(classes) - len(new)}"] if len(new) < len(classes) else []
+    told += [f"new: {', '.join(new)}"] * bool(new) + [f"dropped: {', '.join(gone)}"] * bool(gone)
+    return f"the head was replaced for other classes ({'; '.join(told)})"
 
 
 def _require_half(network: nn.Module, source: _Source, values: Mapping[str, Tensor], encoder: str) -> None:
@@ -246,33 +274,6 @@ def _require_half(network: nn.Module, source: _Source, values: Mapping[str, Tens
     if broken:
         what = f"holds numbers that are not finite in {len(broken)} tensors (`{broken[0]}`)"
         raise ModelError(what, place=source.place or source.words, hint="the training that wrote it had diverged")
-
-
-def _head(
-    own: Mapping[str, Tensor], old: Mapping[str, Tensor], old_classes: tuple[str, ...], classes: tuple[str, ...]
-) -> tuple[dict[str, Tensor], str]:
-    """Head tensors with the rows of the classes that both know; the other rows stay as they are. Also says so.
-
-    A head has one row a class, or one less where the first class has none (`lens`).
-    """
-    values, kept = {}, set()
-    for key, before in old.items():
-        value = own[key].clone()
-        if before.shape[1:] != value.shape[1:]:
-            continue
-        first, old_first = len(classes) - len(value), len(old_classes) - len(before)
-        for row in range(len(value)):
-            name = classes[row + first]
-            if name in old_classes and old_classes.index(name) >= old_first:
-                value[row] = before[old_classes.index(name) - old_first].to(value.dtype)
-                kept.add(name)
-        values[key] = value
-    new = [name for name in classes if name not in old_classes]
-    gone = [name for name in old_classes if name not in classes]
-    told = [f"kept {len(kept)}"] if kept else []
-    told += [f"new: {', '.join(new)}"] if new else []
-    told += [f"dropped: {', '.join(gone)}"] if gone else []
-    return values, f"the head was replaced for other classes ({'; '.join(told) or 'same names, other order'})"
 
 
 # ------------------------------------------------------------------------------------------------------ pixels and norms

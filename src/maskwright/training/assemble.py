@@ -12,7 +12,7 @@ import torch
 
 from maskwright.bundles.bundle import Description
 from maskwright.bundles.runs import Run
-from maskwright.core import events, terminal
+from maskwright.core import events, files, terminal
 from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import Recipe, check_entry
 from maskwright.core.registry import suggestion
@@ -20,9 +20,8 @@ from maskwright.core.table import Data
 from maskwright.data.ledger import Ledger
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
-from maskwright.models import MODELS
+from maskwright.models import MODELS, weights
 from maskwright.models import device as devices
-from maskwright.models import weights
 from maskwright.models.device import Device
 from maskwright.models.segmenter import Segmenter, wrap
 from maskwright.models.weights import Loaded
@@ -98,11 +97,10 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     events.say(f"device: {device.reason}")
     description = describe(recipe, prepared.classes, prepared.ledger)
     network = MODELS[recipe.model.name](len(prepared.classes), **recipe.model.options)
-    loaded = weights.load(
-        network, recipe.model.weights, normalization=recipe.model.normalization, classes=prepared.classes,
-        encoder=recipe.model.options.get("encoder"),
-    )  # fmt: skip
+    start = recipe.model
+    loaded = weights.load(network, start.weights, normalization=start.normalization, classes=prepared.classes)
     events.say(f"weights: {loaded.summary()}")
+    files.write_text(run.path / "weights.txt", "\n".join([loaded.summary(), *loaded.lines()]) + "\n")
     description = replace(description, normalization=loaded.normalization)
     segmenter = wrap(network, description.normalization)
     segmenter.criterion = losses.criterion(recipe.loss)
@@ -215,8 +213,8 @@ def _validation(
                 images = device.layout(batch.images.to(device.device).float())
                 values = segmenter(images, batch.targets.to(device.device).long())
                 losses.append(float(sum(values.values())))
-        found = {"val_loss": sum(losses) / len(losses)}
-        found |= {f"val_{name}": scores[name] for name in ("miou", "pixel_accuracy")}
-        return Validated(scores["miou"], found)
+        miou = scores["miou"] or 0.0  # None where every pixel is void
+        found = {"val_loss": sum(losses) / len(losses), "val_miou": miou}
+        return Validated(miou, found | {"val_pixel_accuracy": scores["pixel_accuracy"]})
 
     return validate

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from maskwright.models.device import Device
-from maskwright.models.segmenter import Segmenter
 
 from maskwright.core.recipe import Recipe
+from maskwright.models.device import Device
+from maskwright.models.segmenter import Segmenter
 
 REPEATS = 3
 DEFAULT_MINUTES = 10.0

@@ -112,9 +112,11 @@ def without_paths(recipe: Recipe) -> Recipe:
 def loss_of(segmenter: Segmenter) -> Callable[[np.ndarray, np.ndarray], float]:
     """The training loss of one image: (logits float32 (C, h, w), label map uint8 (h, w)) -> number."""
 
+    criterion = segmenter.criterion
+    assert criterion is not None
+
     def loss(logits: np.ndarray, label_map: np.ndarray) -> float:
-        values = segmenter.criterion(torch.from_numpy(logits)[None], torch.from_numpy(label_map)[None].long())
+        values = criterion(torch.from_numpy(logits)[None], torch.from_numpy(label_map)[None].long())
         return float(sum(values.values()))
 
     return loss
-

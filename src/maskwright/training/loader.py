@@ -1,8 +1,9 @@
 """From samples to batches: the order of an epoch, augmentation, and the workers that prepare it all ahead of the training.
 
 What an epoch holds is a pure function of (seed, epoch, position): the same with any number of workers, and the same
-after a resume. Workers are processes forked from this one where that is safe (Linux), threads elsewhere; they write
-finished samples into shared memory and send nothing but "done" or the error that a file caused.
+after a resume. Workers are processes forked from this one where that is safe (Linux), threads elsewhere: two threads that
+decode made a training loop of many small operations three times slower, two processes did not. They write finished
+samples into shared memory and send nothing but "done" or the error that a file caused.
 """
 
 from __future__ import annotations

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from maskwright.models.device import Device, is_out_of_memory
-from maskwright.models.segmenter import Segmenter
-from maskwright.training.loader import Loader
 
 from maskwright.core import events
 from maskwright.core.errors import Interrupted, MaskwrightError, ModelError, OutOfMemory
 from maskwright.core.recipe import Training
+from maskwright.models.device import Device, is_out_of_memory
+from maskwright.models.segmenter import Segmenter
 from maskwright.training import checkpoint
 from maskwright.training.checkpoint import Position
+from maskwright.training.loader import Loader
 
 STEPS_TOLD = 20  # step events an epoch
 

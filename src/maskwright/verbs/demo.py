@@ -32,8 +32,8 @@ class Demo:
 
     def show(self, console: Console) -> None:
         self.trained.show(console)
-        same = abs(self.trained.scores["miou"] - self.evaluated.scores["miou"])
-        console.print(f"model.onnx alone scores the same: mean IoU {self.evaluated.scores['miou']:.4f} (difference {same:.1g})")
+        ours, alone = (scores["miou"] or 0.0 for scores in (self.trained.scores, self.evaluated.scores))
+        console.print(f"model.onnx alone scores the same: mean IoU {alone:.4f} (difference {abs(ours - alone):.1g})")
         console.print(f"masks and overlays of the validation photos: {self.masks}", markup=False, soft_wrap=True)
 
 
@@ -67,7 +67,6 @@ def demo(folder: str = "demo", *, images: int = 72, seconds: float = SECONDS) ->
         masks = str(home / "masks")
         predict(model, str(photos), out=masks)
     following = [
-        f"open {trained.report}",
         f"maskwright check {photos}",
         "maskwright train PATH_TO_YOUR_PHOTOS_AND_LABELS",
         "maskwright explain recipe",

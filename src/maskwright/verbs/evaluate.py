@@ -127,7 +127,9 @@ def _stored_values(data: Data) -> tuple[int, ...] | None:
     """The grey values that label-map files store for classes; None where classes are colours or drawn regions."""
     if not data.codings or any(coding.colour or coding.threshold is not None for coding in data.codings):
         return None
-    used = {v for coding in data.codings for v, label in zip(coding.values, coding.labels, strict=True) if label != VOID}
+    used = {
+        v for coding in data.codings for v, label in zip(coding.values, coding.labels, strict=True) if label != VOID
+    }
     return tuple(sorted(used))
 
 
@@ -192,12 +194,14 @@ def _not_empty(data: Data, part: str, where: str) -> Data:
 
 def _source(model: Path | None, data: str, format: str | None, option: list[str]) -> dict[str, Any]:
     """The data source, read as the model's own recipe read its data, unless format or options are given."""
+    from pathlib import Path
+
     from maskwright.bundles import bundle as bundles
     from maskwright.core import recipe as recipes
     from maskwright.data.open import recognise
 
     source: dict[str, Any] = {"path": data}
-    name = format or recognise(data)[0]
+    name = format or recognise(Path(data))[0]
     options = recipes.as_pairs(option)
     if model is not None and model.is_dir():
         recipe_file = bundles.load(model).path / bundles.RECIPE

@@ -87,5 +87,7 @@ def _photos(bundle: Path, images: str | None, most: int = 16) -> list[Path]:
         return found[:: max(1, len(found) // most)][:most]
     kept = sorted(bundle.parent.glob("pictures/val_*_image.webp"))
     if not kept:
-        raise DataError("there are no images for the parity check", place=bundle, hint="name some with `--images FOLDER`")
+        raise DataError(
+            "there are no images for the parity check", place=bundle, hint="name some with `--images FOLDER`"
+        )
     return kept[:most]

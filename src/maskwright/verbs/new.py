@@ -46,6 +46,7 @@ def new(data: str, *changes: str, out: str = "recipe.yaml", force: bool = False)
     from maskwright.core import files, terminal
     from maskwright.core import recipe as recipes
     from maskwright.core.errors import RecipeError
+    from maskwright.core.recipe_text import dump
     from maskwright.data.open import recognise
 
     target = Path(out)
@@ -54,11 +55,11 @@ def new(data: str, *changes: str, out: str = "recipe.yaml", force: bool = False)
             "exists already", place=target, hint="choose another name with `--out`, or overwrite with `--force`"
         )
     with terminal.shown():
-        name, _ = recognise(data)
+        name, _ = recognise(Path(data))
         relative = os.path.relpath(data, target.parent or ".")
         recipe = recipes.build(starting_tree(relative) | {"data": [{"path": relative, "format": name}]}, list(changes))
     head = f"# A Maskwright recipe. Train with: maskwright train {target}\n# Every key: maskwright explain recipe\n\n"
-    files.write_text(target, head + recipes.dump(recipe))
+    files.write_text(target, head + dump(recipe))
     return New(str(target), recipe, [f"maskwright train {target}", f"maskwright check {data}"])
 
 

@@ -74,7 +74,10 @@ def train(
 
     from maskwright.core import terminal
 
-    extra: dict[str, Any] = {**({"limit": limit} if limit else {}), **({"allow_refused": True} if allow_refused else {})}
+    extra: dict[str, Any] = {
+        **({"limit": limit} if limit else {}),
+        **({"allow_refused": True} if allow_refused else {}),
+    }
     with terminal.shown():
         recipe = _recipe(source, changes, extra, resume)
         run = _run(Path(source), recipe, Path(out), resume)
@@ -112,7 +115,11 @@ def _run(source: Path, recipe: Recipe, out: Path, resume: bool) -> Run:
     if resume:
         return runs.load(source)
     run = runs.create(out, recipe.model.name, _data_name(recipe))
-    command = " ".join(["maskwright", *sys.argv[1:]]) if sys.argv and "maskwright" in sys.argv[0] else f"maskwright.train({str(source)!r})"
+    command = (
+        " ".join(["maskwright", *sys.argv[1:]])
+        if sys.argv and "maskwright" in sys.argv[0]
+        else f"maskwright.train({str(source)!r})"
+    )
     files.write_text(run.path / "recipe.yaml", dump(_absolute(recipe)))
     run.write_record(**_about(recipe), command=command)
     return run
@@ -162,20 +169,23 @@ def _recorded(run: Run) -> Iterator[None]:
         events.emit("status", status="running", hint="", pid=os.getpid())
         try:
             yield
+            events.emit("status", status="finished", hint="")
         except (Interrupted, KeyboardInterrupt):
             saved = (run.checkpoints / "last.pt").is_file()
             hint = f"go on with: {again}" if saved else "nothing was saved yet; start anew"
             events.emit("status", status="stopped", hint=hint)
             raise Interrupted("stopped", place=run.path, hint=hint) from None
         except MaskwrightError as error:
-            events.emit("status", status=error.status, hint=str(error))
-            _report(run)
+            what = error.what if error.place is None else f"{error.place}: {error.what}"
+            events.emit("status", status=error.status, text=what, hint=error.hint or "")
             raise
         except BaseException as error:
-            events.emit("status", status="failed", hint=f"{type(error).__name__}: {error}")
+            events.emit(
+                "status", status="failed", text=f"{type(error).__name__}: {error}", hint="this is a bug of ours"
+            )
             raise
-        events.emit("status", status="finished", hint="")
-    _report(run)
+        finally:
+            _report(run)
 
 
 def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
@@ -216,16 +226,19 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
         f"{actual['memory_gb']:.1f} GB at most (estimate: {parts.estimate.memory_gb:.1f} GB); best epoch {position.best_epoch}"
     )
     following = [
-        f"open {run.report}",
         f"maskwright predict {run.bundle} PHOTOS --out masks",
         f"maskwright evaluate {run.bundle} {recipe.data[0].path}",
     ]
-    return Trained(
-        str(run.path), str(run.bundle), str(run.report), val, test, position.seconds, promised, following
-    )
+    return Trained(str(run.path), str(run.bundle), str(run.report), val, test, position.seconds, promised, following)
 
 
 def _report(run: Run) -> None:
+    """The page, whatever became of the run; a page that cannot be written must not hide why a run failed."""
+    from maskwright.core import events
+    from maskwright.core.errors import MaskwrightError
     from maskwright.verbs.report import report
 
-    report(str(run.path))
+    try:
+        report(str(run.path))
+    except MaskwrightError as error:
+        events.warn(f"no report: {error}")
