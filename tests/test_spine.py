@@ -279,7 +279,7 @@ def test_an_onnx_file_that_is_not_ours_is_refused(trained: Any, tmp_path: Path) 
     ("changes", "kind", "message"),
     [
         ({"model.encodr": "x"}, RecipeError, "did you mean `encoder`"),
-        ({"model.encoder": "resnet35"}, RecipeError, "did you mean `resnet34`"),
+        ({"model.encoder": "resnett34"}, RecipeError, "did you mean `resnet34`"),
         ({"loss": {"dise": 1.0}}, RecipeError, "did you mean `dice`"),
         ({"augment": "sofd"}, RecipeError, "did you mean `soft`"),
         ({"train.optimizer": {"name": "adamw", "beta": 1}}, RecipeError, "did you mean `betas`"),

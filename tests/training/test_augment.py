@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskwright.core.errors import RecipeError
 from maskwright.core.registry import options_of
 from maskwright.core.types import VOID
 from maskwright.imaging.images import PAD_COLOUR
@@ -278,3 +279,9 @@ def test_strengths_grow():
     soft, medium, hard = (AUGMENTS[name]() for name in ("soft", "medium", "hard"))
     for name in Ranges.__dataclass_fields__:
         assert getattr(soft, name) <= getattr(medium, name) <= getattr(hard, name)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.5}, {"scale": -2.0}, {"gamma": -1.0}, {"rotate": -5.0}])
+def test_ranges_that_make_no_sense_are_refused(options):
+    with pytest.raises(RecipeError, match=f"augment: `{next(iter(options))}` is .* or more"):
+        AUGMENTS["soft"](**options)

@@ -1,5 +1,6 @@
 """Laws of the loader: what an epoch holds depends on seed, epoch and position alone; errors arrive, workers never stay."""
 
+import errno
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maskwright.core.errors import DataError, OutOfMemory
+from maskwright.core.errors import DataError, OutOfMemory, SetupError
 from maskwright.core.table import Packer
 from maskwright.training import loader as loaders
 from maskwright.training.augment import augmenter
@@ -233,9 +234,25 @@ def test_a_killed_worker_is_told_and_replaced(make):
     loader = make(workers=2)
     expected = kept(loader.epoch(0))
     os.kill(loader._crew._workers[0].pid, signal.SIGKILL)
-    with pytest.raises(OutOfMemory, match="SIGKILL"):
+    with pytest.raises(OutOfMemory, match="was killed"):
         list(loader.epoch(0))
     assert expected == kept(loader.epoch(0))
+
+
+@LINUX
+def test_workers_that_cannot_be_started_are_told(make, monkeypatch):
+    def only_one():
+        started.append(None)
+        if len(started) > 1:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    started, fork, loader = [], os.fork, make(workers=3)
+    monkeypatch.setattr(os, "fork", only_one)
+    with pytest.raises(SetupError, match=r"worker 2 of 3 .*lower `train.workers`"):
+        loader.epoch(0)
+    monkeypatch.undo()
+    assert kept(make().epoch(0)) == kept(loader.epoch(0))
 
 
 @LINUX

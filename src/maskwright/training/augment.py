@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from statistics import NormalDist
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from maskwright.core.errors import RecipeError
 from maskwright.core.types import VOID
 from maskwright.imaging.images import PAD_COLOUR
 from maskwright.training import AUGMENTS
@@ -42,6 +43,14 @@ class Ranges:
     gamma: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < (name == "scale"):
+                what = (
+                    f"`{name}` is {value} and must be {'1 (no zoom) or more' if name == 'scale' else '0 (off) or more'}"
+                )
+                raise RecipeError(what, place="augment")
 
 
 def augmenter(
@@ -95,51 +104,27 @@ def none() -> Ranges:
 
 @_with_options
 def soft(
-    *,
-    flip: float = 0.5,
-    scale: float = 1.25,
-    rotate: float = 10.0,
-    shift: float = 0.06,
-    light: float = 0.15,
-    colour: float = 0.15,
-    gamma: float = 0.0,
-    blur: float = 0.0,
-    noise: float = 0.0,
-) -> Ranges:
+    *, flip: float = 0.5, scale: float = 1.25, rotate: float = 10.0, shift: float = 0.06, light: float = 0.15,
+    colour: float = 0.15, gamma: float = 0.0, blur: float = 0.0, noise: float = 0.0,
+) -> Ranges:  # fmt: skip
     """Small changes that suit nearly every set: flip, zoom 0.8 to 1.25, 10 degrees, mild light and colour."""
     return Ranges(**locals())
 
 
 @_with_options
 def medium(
-    *,
-    flip: float = 0.5,
-    scale: float = 1.5,
-    rotate: float = 20.0,
-    shift: float = 0.1,
-    light: float = 0.25,
-    colour: float = 0.3,
-    gamma: float = 0.25,
-    blur: float = 0.1,
-    noise: float = 0.1,
-) -> Ranges:
+    *, flip: float = 0.5, scale: float = 1.5, rotate: float = 20.0, shift: float = 0.1, light: float = 0.25,
+    colour: float = 0.3, gamma: float = 0.25, blur: float = 0.1, noise: float = 0.1,
+) -> Ranges:  # fmt: skip
     """For some hundred images and long trainings: zoom 0.67 to 1.5, 20 degrees, gamma, now and then blur or noise."""
     return Ranges(**locals())
 
 
 @_with_options
 def hard(
-    *,
-    flip: float = 0.5,
-    scale: float = 2.0,
-    rotate: float = 35.0,
-    shift: float = 0.15,
-    light: float = 0.4,
-    colour: float = 0.5,
-    gamma: float = 0.5,
-    blur: float = 0.25,
-    noise: float = 0.25,
-) -> Ranges:
+    *, flip: float = 0.5, scale: float = 2.0, rotate: float = 35.0, shift: float = 0.15, light: float = 0.4,
+    colour: float = 0.5, gamma: float = 0.5, blur: float = 0.25, noise: float = 0.25,
+) -> Ranges:  # fmt: skip
     """For few images and photos unlike those at hand: zoom 0.5 to 2, 35 degrees, strong light, colour, blur and noise."""
     return Ranges(**locals())
 
@@ -175,9 +160,6 @@ class Place:
         """The same place in a source of which `left` columns and `top` rows were cut off and the rest then scaled."""
         x0, y0 = (self.x0 - left + 0.5) * scale_x - 0.5, (self.y0 - top + 0.5) * scale_y - 0.5
         return Place(self.xx * scale_x, self.xy * scale_x, x0, self.yx * scale_y, self.yy * scale_y, y0)
-
-    def matrix(self) -> np.ndarray:
-        return np.array(((self.xx, self.xy, self.x0), (self.yx, self.yy, self.y0)))
 
 
 def _draw_place(
@@ -227,9 +209,8 @@ def _warp(
 
 def _warp_one(source: np.ndarray, place: Place, size: tuple[int, int], filter: int, border: Any) -> np.ndarray:
     flags = filter | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        source, place.matrix(), size[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border
-    )
+    matrix = np.array(((place.xx, place.xy, place.x0), (place.yx, place.yy, place.y0)))
+    return cv2.warpAffine(source, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
 
 
 def _copy(source: np.ndarray, place: Place, size: tuple[int, int], border: Any) -> np.ndarray:

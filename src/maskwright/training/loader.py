@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 import torch
 
-from maskwright.core.errors import MaskwrightError, OutOfMemory
+from maskwright.core.errors import MaskwrightError, OutOfMemory, SetupError
 from maskwright.training.augment import Augmenter
 from maskwright.training.cache import Samples
 
@@ -150,7 +150,6 @@ def _batch(images: np.ndarray, targets: np.ndarray, ids: tuple[str, ...]) -> Bat
 
 
 def _processors() -> int:
-    """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -195,9 +194,15 @@ class _Crew:
         self.close = weakref.finalize(self, _dismiss, self._lines, self._workers)
         forked = FORK_IS_SAFE and not multiprocessing.current_process().daemon
         gc.freeze()  # the workers' garbage collector would else touch, and so copy, every object of this process
-        for _ in range(loader.workers):
-            self._hire(loader.prepare, forked)
-        gc.unfreeze()
+        try:
+            for _ in range(loader.workers):
+                self._hire(loader.prepare, forked)
+        except OSError as error:
+            what = f"worker {len(self._workers) + 1} of {loader.workers} cannot be started ({error.strerror or error})"
+            self.close()
+            raise SetupError(what, hint="lower `train.workers`") from error
+        finally:
+            gc.unfreeze()
 
     def batches(self, epoch: int, order: np.ndarray, bounds: list[tuple[int, int]]) -> Iterator[Batch]:
         """The batches between these bounds, in order, AHEAD of them in preparation."""
@@ -233,14 +238,12 @@ class _Crew:
     def _listen(self) -> None:
         """Waits until a worker says that a task is done."""
         assert any(slot.tasks for slot in self._slots), "one epoch at a time"
-        ready = wait(self._lines)
-        for turn, line in enumerate(list(self._lines)):
-            if line not in ready:
-                continue
+        for line in wait(self._lines):
+            assert isinstance(line, Connection)
             try:
                 number, error = line.recv()
             except (EOFError, OSError):
-                self._report_death(turn)
+                self._report_death(self._lines.index(line))
             slot = self._slots[number]
             slot.error = slot.error or error
             slot.tasks -= 1
@@ -259,12 +262,11 @@ class _Crew:
             raise slot.error
         images, targets = slot.images[:count], slot.targets[:count]
         if last:
-            images, targets = images.copy(), targets.copy()
             self._free.append(number)
-        else:
-            parts = [True, False]  # the second of the two to go finds True
-            for array in (images, targets):
-                weakref.finalize(array, self._give_back, number, parts).atexit = False
+            return _batch(images.copy(), targets.copy(), self._ids(picks))
+        parts = [True, False]  # the second of the two to go finds True
+        for array in (images, targets):
+            weakref.finalize(array, self._give_back, number, parts).atexit = False
         return _batch(images, targets, self._ids(picks))
 
     def _give_back(self, number: int, parts: list[bool]) -> None:
@@ -292,10 +294,10 @@ class _Crew:
         worker.join(5)
         code = getattr(worker, "exitcode", None)
         self.close()
-        if code is not None and code < 0:
-            what = f"a process that prepares samples was ended by {signal.Signals(-code).name}, as happens when memory runs out"
+        if code == -signal.SIGKILL:
+            what = "a process that prepares samples was killed, as happens when memory runs out"
             raise OutOfMemory(what, hint="lower `train.workers` or `train.cache_gb`")
-        raise RuntimeError("a worker that prepares samples failed; its traceback stands above")
+        raise RuntimeError(f"a worker that prepares samples failed (exit code {code}); its traceback stands above")
 
 
 def _work(line: Connection, prepare: Prepare, slots: list[_Slot], other_end: Connection | None) -> None:
