@@ -85,7 +85,7 @@ class Training(Part):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of the training arithmetic")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:1 | mps")
     workers: int | Literal["auto"] = Field(
-        "auto", description="processes that prepare samples; 0 = none besides the training"
+        "auto", description="processes (threads outside Linux) that prepare samples; 0 = none"
     )
     cache: Literal["auto", "memory", "disk", "none"] = Field(
         "auto", description="where decoded samples are kept between epochs"

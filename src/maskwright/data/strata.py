@@ -27,6 +27,9 @@ def stratified(sizes: np.ndarray, counts: np.ndarray, ranks: np.ndarray, room: n
     """
     num_parts, total = len(room), int(room.sum())
     room = room.astype(np.float64)
+    share = np.maximum(room, 1) / max(
+        1, total
+    )  # parts of unequal size are compared by how much of their share is missing
     left = counts.sum(axis=0)
     wanted = np.outer(room / max(1, total), left)  # (K, L), images with the label that are still missing
     weights = 1 / np.maximum(1, left)
@@ -40,7 +43,8 @@ def stratified(sizes: np.ndarray, counts: np.ndarray, ranks: np.ndarray, room: n
         fits = empty if open_units <= empty.sum() else room >= sizes[unit]
         if not fits.any():
             fits = room >= room.max()
-        need = np.round((wanted * (counts[unit] * weights)).sum(axis=1) + room / total, 9)  # rounded: alike everywhere
+        missing = (wanted * (counts[unit] * weights)).sum(axis=1) + room / total
+        need = np.round(missing / share, 9)  # rounded: alike everywhere
         turn = (np.arange(num_parts) + ranks[unit]) % num_parts  # among equals, another part each time
         chosen = min(np.flatnonzero(fits), key=lambda k: (-need[k], turn[k]))
         part[unit] = chosen

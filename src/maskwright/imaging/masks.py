@@ -19,7 +19,7 @@ from maskwright.core.types import VOID, Coding, Record, Region
 from maskwright.imaging import images
 
 Size = tuple[int, int]
-_GAP = 8  # pixels between the columns that `paint` works in
+_STRIP = 64  # columns turned at a time: a strip fits the cache
 
 
 def label_map(record: Record) -> np.ndarray:
@@ -39,20 +39,19 @@ def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
     height, width = size
     if not regions:
         return np.zeros(size, np.uint8)
-    starts, stops, first = _runs(regions, size)
-    areas = np.add.reduceat(stops - starts, first[:-1])
+    rles = [region_rle(region, size) for region in regions]
+    areas = np.array(coco.area(rles), np.int64)
     areas[[region.crowd for region in regions]] = height * width + 1
-    # the canvas holds columns, with a gap between them: a power of two apart they would share few lines of the cache
-    begins, ends = starts + starts // height * _GAP, stops + stops // height * _GAP
-    longest = np.maximum.reduceat(ends - begins, first[:-1]).tolist()
-    spans = list(zip(begins.tolist(), ends.tolist()))
-    canvas = bytearray(width * (height + _GAP))
+    canvas = np.zeros((width, height), np.uint8)  # transposed: run-lengths go down the columns
     for i in np.argsort(-areas, kind="stable").tolist():
-        ink = bytearray([VOID if regions[i].crowd else regions[i].label]) * longest[i]
-        for begin, end in spans[first[i] : first[i + 1]]:
-            canvas[begin:end] = ink[: end - begin]
-    columns = np.frombuffer(canvas, np.uint8).reshape(width, height + _GAP)
-    return np.ascontiguousarray(columns[:, :height].T)
+        left, _, across, _ = coco.to_bbox(rles[i])
+        columns = slice(int(left), int(left + across))
+        drawn = coco.decode(rles[i]).T[columns].view(bool)
+        np.copyto(canvas[columns], VOID if regions[i].crowd else regions[i].label, where=drawn)
+    label_map = np.empty(size, np.uint8)
+    for left in range(0, width, _STRIP):
+        label_map[:, left : left + _STRIP] = canvas[left : left + _STRIP].T
+    return label_map
 
 
 def read_label_map(path: str | Path, coding: Coding, size: Size) -> np.ndarray:
@@ -169,14 +168,6 @@ def mend_counts(counts: Any, size: Size) -> tuple[np.ndarray | None, str | None]
     if values.max() > total or int(values.sum()) != total:
         return None, f"run-lengths that do not sum to the {size[0]} x {size[1]} pixels of the image"
     return values.astype(np.uint32), None
-
-
-def _runs(regions: Sequence[Region], size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts and stops, column-major, of all regions' runs, int64 (R,) each, and each region's first run (M + 1,)."""
-    pairs, first, _ = _uncompressed([region_rle(region, size)["counts"] for region in regions])
-    edges = np.cumsum(pairs)  # every region's run-lengths sum to H * W: one follows the other
-    edges -= np.repeat(np.arange(len(regions)) * (size[0] * size[1]), 2 * np.diff(first))
-    return edges[0::2], edges[1::2], first
 
 
 def _uncompressed(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -138,10 +138,10 @@ def make_loader(recipe: Recipe, prepared: Prepared) -> Loader:
 
 def _validation_loader(recipe: Recipe, prepared: Prepared) -> Loader:
     """The validation images as they are, each once, for the validation loss."""
-    num = len(prepared.val)
-    batch = max(n for n in range(1, min(recipe.train.batch, num) + 1) if num % n == 0)
     plain = augment.augmenter(AUGMENTS["none"](), (recipe.height, recipe.width), fit=recipe.fit)
-    return Loader(_samples(recipe, prepared.val), plain, batch=batch, seed=recipe.train.seed, workers=0)
+    settings = recipe.train
+    samples = _samples(recipe, prepared.val)
+    return Loader(samples, plain, batch=settings.batch, leftover=True, seed=settings.seed, workers=0)
 
 
 def _samples(recipe: Recipe, data: Data) -> Samples:
@@ -212,7 +212,7 @@ def _validation(
             for batch in loader.epoch(0):
                 images = device.layout(batch.images.to(device.device).float())
                 values = segmenter(images, batch.targets.to(device.device).long())
-                losses.append(float(sum(values.values())))
+                losses += [float(sum(values.values()))] * len(batch.ids)
         miou = scores["miou"] or 0.0  # None where every pixel is void
         found = {"val_loss": sum(losses) / len(losses), "val_miou": miou}
         return Validated(miou, found | {"val_pixel_accuracy": scores["pixel_accuracy"]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -207,15 +207,16 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     parts = assemble.assemble(recipe, prepared, run, resume=resume)
     run.write_record(data={"paths": [s.path for s in recipe.data], **prepared.facts()}, **parts.record())
     events.say(parts.promise())
-    position = loop.train(
-        parts.segmenter, parts.loader, parts.optimizer, parts.device, parts.plan, recipe.train, parts.validate
-    )
+    with closing(parts.loader):
+        position = loop.train(
+            parts.segmenter, parts.loader, parts.optimizer, parts.device, parts.plan, recipe.train, parts.validate
+        )
+        seen = [snapshots.Sample(*sample) for sample in finish.augmented(parts, snapshots.NUM_TRAIN)]
     parity = finish.bundle(parts, recipe, prepared, run)
     final = predictor.load(run.bundle)
     val = evaluation.evaluate(final, prepared.val, label="score validation images")
     test = evaluation.evaluate(final, prepared.test, label="score test images") if len(prepared.test) else None
     finish.scores(run, val, test)
-    seen = [snapshots.Sample(*sample) for sample in finish.augmented(parts, snapshots.NUM_TRAIN)]
     colours, loss = class_colours(prepared.classes), finish.loss_of(parts.segmenter)
     snapshots.write(run.path / "pictures", seen, final, prepared.val, val, colours, loss)
     actual = {"seconds": round(position.seconds, 1), "memory_gb": round(parts.device.peak_memory_gb(), 2)}
