@@ -55,8 +55,7 @@ def stepper(device: Device, options: argparse.Namespace) -> Callable[[], float]:
     torch.manual_seed(0)
     extra = {} if options.model == "lens" else {"encoder": options.encoder}
     segmenter = wrap(MODELS[options.model](options.classes, **extra), criterion=criterion(LOSS)).train()
-    if device.channels_last:
-        segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    segmenter = device.place(segmenter)
     optimizer = optim.build(segmenter, "adamw", {"lr": 1e-3})
     images = device.layout(torch.rand(options.batch, 3, options.size, options.size) * 255)
     targets = torch.randint(0, options.classes, (options.batch, options.size, options.size))

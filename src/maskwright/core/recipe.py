@@ -78,8 +78,8 @@ class Training(Part):
         None, ge=1, description="passes over the training images; left out: as many as fit `minutes`"
     )
     minutes: float | None = Field(None, gt=0, description="time to spend, when `epochs` is left out (then 10)")
-    batch: int = Field(16, ge=1, description="images a step")
-    optimizer: Named = Field(Entry(name="adamw", lr=1e-3), description="see `maskwright explain optimizer`")
+    batch: int = Field(8, ge=1, description="images a step")
+    optimizer: Named = Field(Entry(name="adamw", lr=2e-3), description="see `maskwright explain optimizer`")
     schedule: Named = Field(Entry(name="cosine"), description="see `maskwright explain schedule`")
     warmup: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from 0")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of the training arithmetic")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from maskwright.core import events
 from maskwright.core.errors import SetupError
 from maskwright.core.registry import suggestion
+from maskwright.models import depthwise
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -72,6 +73,8 @@ class Device:
         if self.device.type == "cpu":
             torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
             keep_freed_memory()
+            if self.dtype is torch.bfloat16:
+                depthwise.in_float32(module)
         elif self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # sizes are the same in every step
         module = module.to(self.device)
