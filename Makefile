@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BARE := $(VENV)-bare/.ready
 
 .PHONY: demo test fast check format clean
 
 demo: $(READY)
 	$(BIN)/maskwright demo
 
-test: $(READY)
-	$(BIN)/python -m pytest -n auto
+test: $(READY) $(BARE)
+	MASKWRIGHT_BARE_PYTHON=$(abspath $(VENV)-bare/bin/python) $(BIN)/python -m pytest -n auto
 
 fast: $(READY)
 	$(BIN)/python -m pytest -n auto -m "not slow"
@@ -33,5 +34,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check $(CONSTRAINTS) -e '.[train,onnx,dev]'
 	touch $(READY)
 
+# an environment without torch: a bundle's model.onnx must predict and score there, see tests/test_spine.py
+$(BARE): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-bare
+	$(VENV)-bare/bin/python -m pip install -q --disable-pip-version-check $(CONSTRAINTS) -e '.[onnx]'
+	touch $(BARE)
+
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bare build dist demo .pytest_cache .mypy_cache .ruff_cache

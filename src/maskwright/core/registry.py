@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from maskwright.core.errors import RecipeError, SetupError
@@ -93,13 +94,13 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """The keyword-only parameters of a function as options, with help from `name: text` lines of its docstring."""
-    hints = get_type_hints(function)
     helps = option_helps(inspect.getdoc(function) or "")
-    return {
-        name: Option(name, hints.get(name, Any), parameter.default, helps.get(name, ""))
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    parameters = inspect.signature(function).parameters.values()
+    own = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    # the types of the other parameters may be known to type checkers alone
+    named = SimpleNamespace(__annotations__={name: p.annotation for name, p in own.items()})
+    hints = get_type_hints(named, function.__globals__)
+    return {name: Option(name, hints.get(name, Any), p.default, helps.get(name, "")) for name, p in own.items()}
 
 
 def option_helps(docstring: str) -> dict[str, str]:

@@ -49,7 +49,9 @@ def onnx(
 ) -> Parity:
     """Writes model.onnx and returns how well it agrees with the segmenter.
 
-    pixels: float32 (1, 3, h, w) inputs, 0..255, of real images; at least one. opset: of the ONNX operators.
+    pixels: float32 (1, 3, h, w) inputs, 0..255, of real images; at least one.
+    opset: of the ONNX operators.
+
     Raises ModelError when the export or the parity check fails; then no file is left.
     """
     assert pixels, "a parity check needs images"

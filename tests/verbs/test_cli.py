@@ -1,0 +1,96 @@
+"""The command line: exit codes, `--json`, errors as sentences, help without anything heavy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskwright import cli
+from maskwright.core.registry import options_of
+from maskwright.verbs import VERBS
+
+
+def run(capsys: pytest.CaptureFixture[str], *tokens: str, as_json: bool = False) -> tuple[int, str, str]:
+    code = cli.run(list(tokens), as_json)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(
+    ("tokens", "code", "message"),
+    [
+        (["check", "/no/such/folder"], 3, "/no/such/folder"),
+        (["train", "/no/such/recipe.yaml"], 2, "/no/such/recipe.yaml: cannot be read"),
+        (["train", "/no/such/run", "--resume"], 2, "cannot be read"),
+        (["predict", "/no/such/bundle", "/no/such/photos"], 4, "/no/such/bundle: not found"),
+        (["evaluate", "/no/such.onnx", "/no/such/data"], 4, "/no/such.onnx: not found"),
+        (["explain", "modle"], 2, "did you mean `model`?"),
+        (["explain", "model", "unett"], 2, "did you mean `unet`?"),
+        (["report", "/no/such/run"], 3, "/no/such/run"),
+        (["trian", "x"], 2, "trian"),
+        (["train"], 2, "--help"),
+        (["predict", "a", "b", "--ouf", "c"], 2, "--ouf"),
+    ],
+)
+def test_mistakes_end_in_a_sentence_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], tokens: list[str], code: int, message: str
+) -> None:
+    found, out, err = run(capsys, *tokens)
+    assert found == code
+    assert err.startswith("error: ")
+    assert message in err
+    assert not out
+    assert "Traceback" not in err
+    found, out, _ = run(capsys, *tokens, as_json=True)
+    answer = json.loads(out)
+    assert next(iter(answer)) == "schema"
+    assert answer["error"]["exit_code"] == found == code
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_every_command_has_help_and_documents_its_options(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    documentation = VERBS[verb].__doc__ or ""
+    for name in options_of(VERBS[verb]):
+        assert f"\n    {name}\n" in documentation, f"{verb}: {name} is not documented"
+    assert VERBS.summary(verb).rstrip(".").split()[0] in out
+
+
+@pytest.mark.parametrize("topic", ["model", "loss", "optimizer", "schedule", "augment", "format", "convention", "exporter"])
+def test_every_entry_of_every_shelf_is_explained(capsys: pytest.CaptureFixture[str], topic: str) -> None:
+    code, out, _ = run(capsys, "explain", topic, as_json=True)
+    assert code == 0
+    for row in json.loads(out)["rows"]:
+        assert row["help"], row["name"]
+        code, out, _ = run(capsys, "explain", topic, row["name"], as_json=True)
+        assert code == 0
+        for option in json.loads(out)["rows"]:
+            assert option["help"], f"{topic} {row['name']}: {option['name']}"
+
+
+def test_json_comes_first_with_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "runs", str(tmp_path), as_json=True)
+    assert code == 0
+    answer: dict[str, Any] = json.loads(out)
+    assert next(iter(answer)) == "schema"
+    assert answer["runs"] == []
+
+
+def test_new_writes_a_recipe_that_loads_and_never_overwrites(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maskwright.core import recipe
+    from maskwright.data import synthetic
+
+    photos = synthetic.make(tmp_path / "photos", num=4, size=(48, 48))
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "mine" / "recipe.yaml"
+    code, _, _ = run(capsys, "new", str(photos), "train.epochs=3", "--out", str(target))
+    assert code == 0
+    written = recipe.load(target)
+    assert written.train.epochs == 3
+    assert Path(written.data[0].path).resolve() == photos.resolve()
+    assert run(capsys, "new", str(photos), "--out", str(target))[0] == 2
+    assert run(capsys, "new", str(photos), "--out", str(target), "--force")[0] == 0
