@@ -43,7 +43,7 @@ def room_of(module: str) -> str:
 def imports(path: Path, top_only: bool = False) -> Iterator[str]:
     """Modules a file imports; with top_only those that are imported whenever the file is."""
     tree = ast.parse(path.read_text())
-    nodes = _top(tree.body) if top_only else ast.walk(tree)
+    nodes = _top(tree.body) if top_only else _all(tree)
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -52,6 +52,14 @@ def imports(path: Path, top_only: bool = False) -> Iterator[str]:
             for alias in node.names:
                 deeper = f"{node.module}.{alias.name}"
                 yield deeper if deeper in MODULES else node.module
+
+
+def _all(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from _all(node)
 
 
 def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -79,7 +87,9 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_no_import_goes_in_circles() -> None:
-    graph = {module_of(p): {n for n in imports(p, top_only=True) if n in MODULES} for p in FILES}
+    graph = {module_of(p): {n for n in imports(p) if n in MODULES} - {module_of(p)} for p in FILES}
+    for shelf in ("maskwright", "maskwright.verbs"):  # the roof hands out what is below by name
+        graph[shelf] = set()
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:

@@ -110,7 +110,9 @@ def test_where_torch_is_not_installed(trained: Any, photos: Path, tmp_path: Path
     if not python:
         pytest.skip("set MASKWRIGHT_BARE_PYTHON to a Python with `maskwright[onnx]` and no torch; `make test` does")
     run = run_folders.load(trained.run)
-    code = CODE.replace("sys.modules['torch'] = None", "import importlib.util as u; assert u.find_spec('torch') is None")
+    code = CODE.replace(
+        "sys.modules['torch'] = None", "import importlib.util as u; assert u.find_spec('torch') is None"
+    )
     arguments = [str(run.bundle), str(photos), "--split", str(run.path / "split.json"), "--part", "val"]
     alone = command("evaluate", *arguments, python=python, code=code)
     assert alone["headlines"]["miou"]["value"] == pytest.approx(trained.scores["miou"], abs=1e-9)
@@ -211,7 +213,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(photos: Path, tmp_path: Path) -> Non
 
 def test_weights_of_a_bundle_start_a_training_with_other_classes(trained: Any, photos: Path, tmp_path: Path) -> None:
     changes = {**SMALL, "model.weights": trained.bundle, "train.epochs": 1}
-    changes["data"] = [{"path": str(photos), "classes": {"disc": "round", "square": "cornered", "triangle": "cornered"}}]
+    changes["data"] = [
+        {"path": str(photos), "classes": {"disc": "round", "square": "cornered", "triangle": "cornered"}}
+    ]
     again = mw.train(str(photos), changes, out=str(tmp_path))
     assert again.scores.classes == ("background", "round", "cornered", "star")
     text = (Path(again.run) / "weights.txt").read_text()
@@ -221,7 +225,9 @@ def test_weights_of_a_bundle_start_a_training_with_other_classes(trained: Any, p
 
 def test_a_folder_of_label_maps_and_fit_crop_train_too(tmp_path: Path) -> None:
     photos = synthetic.make(tmp_path / "photos", num=12, size=(96, 96), format="folder")
-    result = mw.train(str(photos), {**SMALL, "fit": "crop", "model": {"name": "lens", "weights": "none"}}, out=str(tmp_path))
+    result = mw.train(
+        str(photos), {**SMALL, "fit": "crop", "model": {"name": "lens", "weights": "none"}}, out=str(tmp_path)
+    )
     assert result.scores.classes[0] == "background"
     assert mw.load(result.bundle).tiled
 

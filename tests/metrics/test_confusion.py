@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import BACKGROUND, VOID
+from maskwright.metrics import tables
 from maskwright.metrics.confusion import Confusion
 from maskwright.metrics.scores import Scores
 
@@ -172,7 +173,7 @@ def test_an_image_without_a_scored_pixel_and_no_image_at_all_have_no_number():
     for scores in (score([(void, np.zeros((2, 2), np.uint8))], 3, resamples=9), score([], 3, resamples=9)):
         assert {(e.value, e.low) for e in scores.headlines.values()} == {(None, None)}
         assert "undefined" in str(scores.headlines["miou"])
-        assert scores.table()
+        assert tables.text(scores)
 
 
 def test_views_and_images_larger_than_a_block_count_the_same():

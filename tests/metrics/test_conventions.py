@@ -11,7 +11,7 @@ from rich.console import Console
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import VOID
-from maskwright.metrics import CONVENTIONS
+from maskwright.metrics import CONVENTIONS, tables
 from maskwright.metrics.confusion import Confusion
 from maskwright.metrics.conventions import hydrogen_torch, sagemaker
 
@@ -152,7 +152,7 @@ def test_every_convention_of_the_shelf_restates_any_scores():
 def test_a_restated_score_shows_floor_and_sentence_in_80_columns(name):
     console = Console(width=80, record=True, file=StringIO())
     restated = CONVENTIONS[name](score(images(0, 9, 3), PET))
-    restated.show(console)
+    tables.show_restated(restated, console)
     text = console.export_text()
     for value, estimate in restated.values.items():
         line = next(line for line in text.splitlines() if line.startswith(f"{name} {value}"))

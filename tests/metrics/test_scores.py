@@ -11,7 +11,7 @@ from rich.console import Console
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import VOID
-from maskwright.metrics import CONVENTIONS
+from maskwright.metrics import CONVENTIONS, tables
 from maskwright.metrics.confusion import Confusion
 from maskwright.metrics.scores import MEASURES, Scores, paired_difference
 
@@ -37,7 +37,7 @@ def test_json_brings_everything_back(num_images):
     assert next(iter(json.loads(text))) == "schema"
     assert again.to_json() == scores.to_json()
     assert again.counts.tolist() == scores.counts.tolist()
-    assert (again.table(), again.convention) == (scores.table(), scores.convention)
+    assert (tables.text(again), again.convention) == (tables.text(scores), scores.convention)
     for name in CONVENTIONS:
         assert CONVENTIONS[name](again).to_json() == CONVENTIONS[name](scores).to_json()
     assert paired_difference(again, scores).value in (0.0, None)
@@ -99,7 +99,7 @@ def test_the_csv_holds_one_row_an_image(tmp_path):
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_fits_lines_up_and_names_every_class(width):
-    lines = make(expected=7).table(width).splitlines()
+    lines = tables.text(make(expected=7), width).splitlines()
     assert max(map(len, lines)) <= width
     assert not any(line != line.rstrip() for line in lines)
     first = next(i for i, line in enumerate(lines) if line.startswith("class"))
@@ -112,7 +112,7 @@ def test_the_table_fits_lines_up_and_names_every_class(width):
 
 def test_numbers_line_up_at_80_columns():
     scores = make(classes=("background", "cat", "dog", "absent", "tree"))
-    lines = scores.table(80).splitlines()
+    lines = tables.text(scores, 80).splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("class"))
     rows = lines[first : first + 6]
     assert len({len(row) for row in rows}) == 1
@@ -129,10 +129,10 @@ def test_bars_are_as_long_as_their_numbers():
     predicted = np.array([[0] * 4 + [1] * 2 + [VOID] * 6], np.uint8)
     confusion = Confusion(("full", "half", "none"))
     confusion.add("a", truth, predicted)
-    rows = {line.split()[0]: line for line in confusion.scores().table(80).splitlines() if line.strip()}
+    rows = {line.split()[0]: line for line in tables.text(confusion.scores(), 80).splitlines() if line.strip()}
     assert [rows[name].count("█") for name in ("full", "half", "none")] == [20, 10, 0]
     console = Console(file=_Ascii(), width=80, color_system=None)
-    confusion.scores().show(console)
+    tables.show(confusion.scores(), console)
     text = console.file.getvalue()
     assert text.isascii()
     assert text.count("#") == 30

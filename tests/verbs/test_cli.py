@@ -58,7 +58,9 @@ def test_every_command_has_help_and_documents_its_options(capsys: pytest.Capture
     assert VERBS.summary(verb).rstrip(".").split()[0] in out
 
 
-@pytest.mark.parametrize("topic", ["model", "loss", "optimizer", "schedule", "augment", "format", "convention", "exporter"])
+@pytest.mark.parametrize(
+    "topic", ["model", "loss", "optimizer", "schedule", "augment", "format", "convention", "exporter"]
+)
 def test_every_entry_of_every_shelf_is_explained(capsys: pytest.CaptureFixture[str], topic: str) -> None:
     code, out, _ = run(capsys, "explain", topic, as_json=True)
     assert code == 0

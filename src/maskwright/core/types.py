@@ -10,12 +10,16 @@ Pixel conventions, everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+Network = Callable[
+    ["np.ndarray"], "np.ndarray"
+]  # float32 (1, 3, h, w), 0..255 -> logits float32 (1, C, h, w); thread-safe
 
 VOID = 255
 MAX_CLASSES = 255

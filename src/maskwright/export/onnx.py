@@ -20,6 +20,7 @@ from maskwright.bundles.bundle import Description
 from maskwright.core import files
 from maskwright.core.errors import ModelError
 from maskwright.core.registry import missing_package
+from maskwright.core.types import Network
 
 if TYPE_CHECKING:
     from maskwright.models.segmenter import Segmenter
@@ -103,7 +104,7 @@ def _describe(path: Path, metadata: dict[str, str]) -> None:
     onnx_package.save(model, str(path))
 
 
-def _compare(trained, exported, pixels: Sequence[np.ndarray]) -> Parity:  # type: ignore[no-untyped-def]
+def _compare(trained: Network, exported: Network, pixels: Sequence[np.ndarray]) -> Parity:
     difference, changed, total = 0.0, 0, 0
     scale = 0.0
     for image in pixels:

@@ -8,7 +8,7 @@ flatters. To add one: write the function, add its line to CONVENTIONS in `__init
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from maskwright.core.errors import DataError
 from maskwright.core.types import BACKGROUND
 from maskwright.metrics.intervals import Estimate, bootstrap
 from maskwright.metrics.scores import Scores, ratio
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _MOST_VALUES = 254  # the container's num_classes goes up to 254; 255 is its hole
 
@@ -50,12 +47,6 @@ class Restated:
             "classes": list(self.classes),
             "text": self.text,
         }
-
-    def show(self, console: Console) -> None:
-        """Prints the numbers beside their floors, and the sentence."""
-        from maskwright.metrics.tables import show_restated
-
-        show_restated(self, console)
 
 
 def hydrogen_torch(scores: Scores) -> Restated:

@@ -11,9 +11,8 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +20,6 @@ from maskwright.core.errors import DataError
 from maskwright.core.files import written_whole
 from maskwright.core.types import BACKGROUND
 from maskwright.metrics.intervals import CONFIDENCE, Estimate, bootstrap
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 SCHEMA = 1
 
@@ -224,20 +220,6 @@ class Scores:
                 ious = [image.iou.get(name, "") for name in self.classes]
                 accuracies = ["" if v is None else v for v in (image.miou, image.pixel_accuracy)]
                 writer.writerow([image.id, *accuracies, image.scored, image.void, *ious])
-
-    def show(self, console: Console) -> None:
-        """Prints headlines with their intervals, the class table and the convention."""
-        from maskwright.metrics.tables import show
-
-        show(self, console)
-
-    def table(self, width: int = 80) -> str:
-        """What `show` prints, as plain text of at most `width` columns."""
-        from rich.console import Console
-
-        text = StringIO()
-        self.show(Console(file=text, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-        return "\n".join(line.rstrip() for line in text.getvalue().split("\n"))
 
 
 def paired_difference(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from maskwright.core.types import BACKGROUND
+from maskwright.metrics.conventions import Restated
+from maskwright.metrics.intervals import Estimate
 from maskwright.metrics.scores import MEASURES, Scores
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from maskwright.metrics.conventions import Restated
-    from maskwright.metrics.intervals import Estimate
 
 _NUMBERS = 52  # columns that the class table needs beside names and bars
 _NARROW = 72  # columns below which it leaves some numbers out
@@ -29,6 +27,13 @@ def show(scores: Scores, console: Console) -> None:
     for line in counted(scores):
         _print(console, Text(line))
     _print(console, Text(scores.convention, style="dim"))
+
+
+def text(scores: Scores, width: int = 80) -> str:
+    """What `show` prints, as plain text of at most `width` columns."""
+    out = StringIO()
+    show(scores, Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False))
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 
 def show_restated(restated: Restated, console: Console) -> None:

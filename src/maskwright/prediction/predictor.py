@@ -6,7 +6,6 @@ depend on what else is in a batch), and decodes the logits on the image's own pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ from maskwright.bundles import bundle as bundles
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError, SetupError
 from maskwright.core.registry import missing_package
-from maskwright.core.types import Prediction
+from maskwright.core.types import Network, Prediction
 from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
 from maskwright.prediction import tiles
 from maskwright.tasks import semantic
-
-Network = Callable[[np.ndarray], np.ndarray]  # float32 (1, 3, h, w), 0..255 -> logits float32 (1, C, h, w); thread-safe
 
 
 class Predictor:

@@ -5,16 +5,16 @@ Memory stays bounded by the image's width: rows are decided as soon as no later 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+
+from maskwright.core.types import Network
 
 OVERLAP = 0.25  # of the window, shared with each neighbour
 PAD = (124, 116, 104)  # mean colour of photographs, as `images.fit` pads
 
 
 def predict(
-    network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, size: tuple[int, int], num_classes: int
+    network: Network, image: np.ndarray, size: tuple[int, int], num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label map uint8 (H, W) and confidence float32 (C,) of a uint8 RGB (H, W, 3) image, at its own resolution.
 

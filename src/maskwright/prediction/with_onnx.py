@@ -11,7 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from maskwright.bundles.bundle import Description, describe
 from maskwright.core.errors import ModelError
-from maskwright.prediction.predictor import Network
+from maskwright.core.types import Network
 
 CONTRACT = "network/1"  # float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)
 ERRORS = tuple(e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception))  # no common base

@@ -9,10 +9,10 @@ import torch
 
 from maskwright.bundles.bundle import Bundle
 from maskwright.core.errors import ModelError
+from maskwright.core.types import Network
 from maskwright.models import device as devices
 from maskwright.models.build import build
 from maskwright.models.segmenter import Segmenter
-from maskwright.prediction.predictor import Network
 
 
 def open_bundle(bundle: Bundle, *, device: str = "auto") -> Network:

@@ -18,6 +18,7 @@ from maskwright.bundles.runs import Run
 from maskwright.core import files
 from maskwright.core.recipe import Recipe
 from maskwright.core.recipe_text import dump
+from maskwright.core.types import Network
 from maskwright.data.prepare import Prepared, digest
 from maskwright.export.onnx import Parity, onnx
 from maskwright.imaging import images
@@ -83,7 +84,7 @@ def parity_inputs(prepared: Prepared, description: Description) -> list[np.ndarr
     return [as_input(images.read_fitted(r.image, description.size, how, upright=r.upright)[0]) for r in chosen]
 
 
-def fixed_output(network: Callable[[np.ndarray], np.ndarray], description: Description) -> dict[str, Any]:
+def fixed_output(network: Network, description: Description) -> dict[str, Any]:
     """What the network answers to fixed pixels: the first logits, and how much of the picture each class gets."""
     pixels = np.random.default_rng(FIXED_SEED).integers(0, 256, (1, 3, *description.size)).astype(np.float32)
     logits = network(pixels)[0]

@@ -30,7 +30,9 @@ class Evaluated:
     next: list[str] = field(default_factory=list)
 
     def table(self) -> str:
-        return self.scores.table()
+        from maskwright.metrics import tables
+
+        return tables.text(self.scores)
 
     def to_json(self) -> dict[str, Any]:
         restated = {} if self.restated is None else {"restated": self.restated.to_json()}
@@ -40,11 +42,13 @@ class Evaluated:
     def show(self, console: Console) -> None:
         from rich.markup import escape
 
+        from maskwright.metrics import tables
+
         console.print(f"[bold]{escape(self.model)}[/] on {escape(self.data)} {self.part}".rstrip(), soft_wrap=True)
-        self.scores.show(console)
+        tables.show(self.scores, console)
         if self.restated is not None:
             console.print()
-            self.restated.show(console)
+            tables.show_restated(self.restated, console)
 
 
 def evaluate(

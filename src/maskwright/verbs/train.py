@@ -36,10 +36,12 @@ class Trained:
         return {"run": self.run, "bundle": self.bundle, "report": self.report, "scores": scores, **times}
 
     def show(self, console: Console) -> None:
+        from maskwright.metrics import tables
+
         for part, scores in (("validation", self.scores), ("test", self.test)):
             if scores is not None:
                 console.print(f"[bold]{part}[/]")
-                scores.show(console)
+                tables.show(scores, console)
                 console.print()
         for name in ("run", "bundle", "report"):
             console.print(f"{name:>7}: {getattr(self, name)}", markup=False, soft_wrap=True)
