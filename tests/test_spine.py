@@ -324,3 +324,16 @@ def test_refused_items_stop_a_training_unless_allowed(photos: Path, tmp_path: Pa
         mw.train(str(copy), SMALL, out=str(tmp_path / "runs"))
     result = mw.train(str(copy), {**SMALL, "train.epochs": 1}, out=str(tmp_path / "runs"), allow_refused=True)
     assert bundles.load(result.bundle).description.ledger["refused"] >= 1
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_is_a_sentence(photos: Path, tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (9 * 10**9,) * 2)\n"
+    code = limit + "from maskwright.cli import main; import sys; main(sys.argv[1:])"
+    pairs = [f"{k}={v}" for k, v in {**SMALL, "size": 8192, "train.batch": 19, "train.cache": "none"}.items()]
+    script = [sys.executable, "-c", code, "train", str(photos), *pairs, "--out", str(tmp_path)]
+    result = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result.returncode == 5, result.stderr
+    assert "memory ran out" in result.stderr
+    assert "lower `train.batch` (now 19)" in result.stderr
+    assert run_folders.load(next(tmp_path.iterdir())).status()[0] == "out of memory"

@@ -94,9 +94,9 @@ def gather(recipe: Recipe) -> Gathered:
     if not len(inspected.data):
         raise DataError("no usable image is left", place=recipe.data[0].path, hint="`maskwright check` says why")
     seed = recipe.split.seed
-    fewer = edit.limit_negatives(inspected.data, recipe.negatives, seed=seed, presence=inspected.pixels > 0)
+    fewer = edit.limit_negatives(inspected.data, recipe.negatives, seed=seed, presence=inspected.presence)
     kept = inspected.select(_rows(inspected.data, fewer))
-    fewer = edit.sample(kept.data, recipe.limit, seed=seed, presence=kept.pixels > 0)
+    fewer = edit.sample(kept.data, recipe.limit, seed=seed, presence=kept.presence)
     kept = kept.select(_rows(kept.data, fewer))
     return Gathered(kept, ledger, tuple(name for _, name in opened), tuple(role for role, _ in sources))
 
@@ -106,7 +106,7 @@ def prepare(recipe: Recipe) -> Prepared:
     gathered = gather(recipe)
     kept = gathered.inspected
     parts = _split(recipe, kept, gathered.roles)
-    for leak in split.leaks(parts, dict(zip(kept.data.ids, kept.digests))):
+    for leak in split.leaks(parts, kept.digest_of):
         events.warn(f"the same image is in {' and '.join(leak.parts)}: {', '.join(leak.ids[:3])} ({leak.why})")
     train, val, test = (edit.select(kept.data, ids) for ids in (parts.train, parts.val, parts.test))
     return Prepared(kept.data, train, val, test, parts, kept, gathered.ledger, gathered.formats)
@@ -157,8 +157,8 @@ def _split(recipe: Recipe, kept: Inspected, roles: Sequence[str]) -> Split:
         group=how.group,
         stratify=how.stratify,
         seed=how.seed,
-        presence=kept.pixels[own] > 0,
-        digests=dict(zip(data.ids, kept.digests)),
+        presence=kept.presence[own],
+        digests=kept.digest_of,
     )
     return replace(made, test=made.test + test)
 

@@ -17,7 +17,6 @@ from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import Recipe, check_entry
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
-from maskwright.data.ledger import Ledger
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
 from maskwright.models import MODELS, weights
@@ -31,7 +30,7 @@ from maskwright.training import AUGMENTS, LOSSES, OPTIMIZERS, SCHEDULES, augment
 from maskwright.training.cache import Samples
 from maskwright.training.estimate import Estimate, estimate
 from maskwright.training.loader import Loader
-from maskwright.training.loop import Plan, Validated
+from maskwright.training.loop import Plan, Validated, memory_explained
 
 TRIAL_IMAGES = 3  # validated before the first step, to know how long validation takes
 
@@ -95,7 +94,7 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     devices.seed_everything(recipe.train.seed)
     device = devices.choose(recipe.train.device, recipe.train.precision)
     events.say(f"device: {device.reason}")
-    description = describe(recipe, prepared.classes, prepared.ledger)
+    description = describe(recipe, prepared.classes)
     network = MODELS[recipe.model.name](len(prepared.classes), **recipe.model.options)
     start = recipe.model
     loaded = weights.load(network, start.weights, normalization=start.normalization, classes=prepared.classes)
@@ -107,7 +106,8 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     segmenter = device.place(segmenter)
     loader = make_loader(recipe, prepared)
     predictor = Predictor(with_torch.live(segmenter), description, runtime="torch")
-    measured = _estimate(segmenter, recipe, device, prepared, predictor, loader)
+    with memory_explained(recipe.train, lambda: "the trial step before the training"):
+        measured = _estimate(segmenter, recipe, device, prepared, predictor, loader)
     epochs = _settled_epochs(run, resume) or measured.epochs
     measured = replace(measured, epochs=epochs, seconds=measured.seconds * epochs / measured.epochs)
     plan = Plan(epochs, measured.validate_every, _factor(recipe, len(loader)), run.checkpoints, resume)
@@ -116,7 +116,7 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     return Assembled(recipe, segmenter, description, loaded, device, loader, optimizer, plan, measured, validate)
 
 
-def describe(recipe: Recipe, classes: tuple[str, ...], ledger: Ledger) -> Description:
+def describe(recipe: Recipe, classes: tuple[str, ...]) -> Description:
     colours = tuple((int(r), int(g), int(b)) for r, g, b in class_colours(classes)[: len(classes)])
     model = {"name": recipe.model.name, **recipe.model.options}
     return Description(classes, colours, (recipe.height, recipe.width), recipe.fit, model)

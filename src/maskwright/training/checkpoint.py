@@ -5,6 +5,7 @@ Files appear whole or not at all, so that a kill at any moment leaves the one be
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -40,8 +41,7 @@ def save(path: Path, position: Position, **parts: Any) -> None:
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         **{name: part.state_dict() for name, part in parts.items() if part is not None},
     }
-    with files.written_whole(path) as temporary:
-        torch.save(state, temporary)
+    _write(path, state)
 
 
 def restore(path: Path, **parts: Any) -> Position:
@@ -61,12 +61,18 @@ def restore(path: Path, **parts: Any) -> Position:
 
 
 def save_weights(path: Path, module: torch.nn.Module) -> None:
-    with files.written_whole(path) as temporary:
-        torch.save(module.state_dict(), temporary)
+    _write(path, module.state_dict())
 
 
 def load_weights(path: Path, module: torch.nn.Module) -> None:
     module.load_state_dict(_read(path))
+
+
+def _write(path: Path, state: Any) -> None:
+    content = io.BytesIO()  # a full disk must raise what disks raise, not what torch makes of it
+    torch.save(state, content)
+    with files.written_whole(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _read(path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from maskwright.bundles import bundle as bundles
 from maskwright.bundles.bundle import Description
@@ -42,7 +42,7 @@ def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Pa
     segmenter = parts.segmenter.eval()
     state = {name: value.detach().float().cpu().contiguous() for name, value in segmenter.state_dict().items()}
     with files.written_whole(run.bundle / bundles.WEIGHTS) as temporary:
-        save_file(state, temporary)
+        temporary.write_bytes(save(state))
     files.write_text(run.bundle / bundles.RECIPE, dump(without_paths(recipe)))
     ledger = prepared.ledger
     description = replace(

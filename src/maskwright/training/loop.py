@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from maskwright.core import events
-from maskwright.core.errors import Interrupted, MaskwrightError, ModelError, OutOfMemory
+from maskwright.core.errors import Interrupted, ModelError, OutOfMemory
 from maskwright.core.recipe import Training
 from maskwright.models.device import Device, is_out_of_memory
 from maskwright.models.segmenter import Segmenter
@@ -71,7 +71,7 @@ def train(
     at = checkpoint.restore(plan.last, **parts) if plan.resume else Position(epochs=plan.epochs)
     rates = [group["initial_lr"] for group in optimizer.param_groups]
     total_steps = plan.epochs * len(loader)
-    with _stop_asked() as asked, _explained(settings, at):
+    with _stop_asked() as asked, memory_explained(settings, lambda: f"epoch {at.epoch + 1}, step {at.step + 1}"):
         while at.epoch < plan.epochs:
             watch = _Watch(at, plan, len(loader), device)
             segmenter.train()
@@ -197,16 +197,12 @@ def _stop_asked() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _explained(settings: Training, at: Position) -> Iterator[None]:
-    """Memory errors become a sentence that says what to lower."""
+def memory_explained(settings: Training, when: Callable[[], str]) -> Iterator[None]:
+    """Memory errors inside the block become a sentence that says what to lower."""
     try:
         yield
-    except MaskwrightError:
-        raise
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(
-            f"memory ran out in epoch {at.epoch + 1}, step {at.step + 1}",
-            hint=f"lower `train.batch` (now {settings.batch}), `size`, or `train.cache_gb`",
-        ) from error
+        hint = f"lower `train.batch` (now {settings.batch}), `size`, or `train.cache_gb`"
+        raise OutOfMemory(f"memory ran out in {when()}", hint=hint) from error

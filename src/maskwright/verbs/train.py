@@ -74,6 +74,7 @@ def train(
     """
     from pathlib import Path
 
+    from maskwright.bundles import runs
     from maskwright.core import terminal
 
     extra: dict[str, Any] = {
@@ -81,47 +82,54 @@ def train(
         **({"allow_refused": True} if allow_refused else {}),
     }
     with terminal.shown():
-        recipe = _recipe(source, changes, extra, resume)
-        run = _run(Path(source), recipe, Path(out), resume)
+        merged = _merged(changes) | extra
+        recipe = _recipe(source, merged, resume)
+        run = runs.load(source) if resume else _new_run(source, recipe, merged, Path(out))
         with _recorded(run):
             return _train(recipe, run, resume)
 
 
-def _recipe(source: str, changes: Any, extra: dict[str, Any], resume: bool) -> Recipe:
+def _merged(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, Any]:
+    from maskwright.core import recipe as recipes
+
+    merged: dict[str, Any] = {}
+    for change in changes:
+        merged |= change if isinstance(change, Mapping) else recipes.as_pairs([change])
+    return merged
+
+
+def _recipe(source: str, changes: dict[str, Any], resume: bool) -> Recipe:
     from pathlib import Path
 
     from maskwright.core import recipe as recipes
     from maskwright.core.errors import RecipeError
     from maskwright.verbs.new import starting_tree
 
-    merged: dict[str, Any] = {}
-    for change in changes:
-        merged |= change if isinstance(change, Mapping) else recipes.as_pairs([change])
-    merged |= extra
     if resume:
-        if merged:
+        if changes:
             raise RecipeError("a run is resumed with its own recipe", place="--resume", hint="leave out the changes")
-        return recipes.load(Path(source) / "recipe.yaml")
+        own = recipes.load(Path(source) / "recipe.yaml")
+        kept = Path(source) / "split.json"  # the same images, whatever was added to the data since
+        return (
+            own.model_copy(update={"split": own.split.model_copy(update={"file": str(kept)})})
+            if kept.is_file()
+            else own
+        )
     if source.endswith((".yaml", ".yml")):
-        return recipes.load(source, merged)
-    return recipes.build(starting_tree(str(Path(source).absolute())), merged)
+        return recipes.load(source, changes)
+    return recipes.build(starting_tree(str(Path(source).absolute())), changes)
 
 
-def _run(source: Path, recipe: Recipe, out: Path, resume: bool) -> Run:
-    import sys
+def _new_run(source: str, recipe: Recipe, changes: dict[str, Any], out: Path) -> Run:
+    import shlex
 
     from maskwright.bundles import runs
     from maskwright.core import files
     from maskwright.core.recipe_text import dump
+    from maskwright.core.yaml_text import flow
 
-    if resume:
-        return runs.load(source)
     run = runs.create(out, recipe.model.name, _data_name(recipe))
-    command = (
-        " ".join(["maskwright", *sys.argv[1:]])
-        if sys.argv and "maskwright" in sys.argv[0]
-        else f"maskwright.train({str(source)!r})"
-    )
+    command = shlex.join(["maskwright", "train", source, *(f"{key}={flow(value)}" for key, value in changes.items())])
     files.write_text(run.path / "recipe.yaml", dump(_absolute(recipe)))
     run.write_record(**_about(recipe), command=command)
     return run
@@ -204,7 +212,8 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
 
     assemble.check(recipe)
     prepared = prepare(recipe)
-    split.save(prepared.split, run.path / "split.json")
+    if not resume:
+        split.save(prepared.split, run.path / "split.json")
     files.write_json(run.path / "ledger.json", prepared.ledger.to_json())
     parts = assemble.assemble(recipe, prepared, run, resume=resume)
     run.write_record(data={"paths": [s.path for s in recipe.data], **prepared.facts()}, **parts.record())
