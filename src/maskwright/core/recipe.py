@@ -270,7 +270,7 @@ def _first_mistake(error: ValidationError, lines: Mapping[str, int], name: str, 
     message = message[0].lower() + message[1:]
     given = mistake.get("input")
     shown = f" (got `{given}`)" if isinstance(given, (str, int, float, bool)) else ""
-    return RecipeError(message + shown, place=place)
+    return RecipeError(message + shown, place=place, hint=_meaning(parts))
 
 
 def _is_internal(part: Any) -> bool:
@@ -301,6 +301,18 @@ def _known_keys(path: Sequence[str]) -> list[str]:
             return []
         part = found
     return list(part.model_fields)
+
+
+def _meaning(path: Sequence[str]) -> str | None:
+    """What the deepest described key of a path means."""
+    part: Any = Recipe
+    meaning = None
+    for name in path:
+        if name.isdigit() or part is None or name not in part.model_fields:
+            continue
+        meaning = part.model_fields[name].description or meaning
+        part = next(parts_in(part.model_fields[name].annotation), None)
+    return meaning
 
 
 def parts_in(annotation: Any) -> Iterator[type[Part]]:

@@ -1,7 +1,7 @@
 """Depthwise convolutions that a CPU trains faster in float32 than in bf16.
 
 oneDNN has fast bf16 gradients only for 3 x 3 depthwise kernels of stride and dilation 1; those of all others take 5 to 20
-times as long as in float32 (torch 2.11 to 2.15; measured on AMX and AVX-512). They are few, so the casts cost little.
+times as long as in float32 (measured with torch 2.15 on AMX and AVX-512). They are few, so the casts cost little.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Device:
         raise SetupError(what, place="train.precision", hint=suggestion(precision, ["auto", *PRECISIONS]))
     dtype, why = _fastest(chosen) if precision == "auto" else (_asked(chosen, precision), "asked for")
     name = next(name for name, known in PRECISIONS.items() if known is dtype)
-    # fp32 convolutions of oneDNN gain from channels-last (1.05x to 1.5x by CPU generation), those of cuDNN need not
+    # fp32 convolutions of oneDNN gain from channels-last (1.05x to 1.5x by instruction set), those of cuDNN need not
     channels_last = chosen.type == "cpu" or (chosen.type == "cuda" and dtype is not None)
     return Device(str(chosen), chosen, dtype, channels_last, f"{reason}, {name} ({why})")
 
