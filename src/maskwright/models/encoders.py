@@ -65,7 +65,7 @@ def pretrained_tags(name: str) -> tuple[str, ...]:
     """The kinds of pretrained weights the library offers for an encoder; `imagenet` stands for timm's own."""
     if name.startswith("tu-"):
         return ("imagenet",) if timm.models.is_model_pretrained(name[3:]) else ()
-    return tuple(library.encoders[name].get("pretrained_settings", {}))
+    return tuple(library.encoders.get(name, {}).get("pretrained_settings", {}))
 
 
 def expected_input(name: str, tag: str = "imagenet") -> tuple[list[float], list[float]] | None:

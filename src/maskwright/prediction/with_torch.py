@@ -18,7 +18,7 @@ from maskwright.models.segmenter import Segmenter
 def open_bundle(bundle: Bundle, *, device: str = "auto") -> Network:
     """The bundle's network in fp32 on a device. Raises ModelError when the weights do not fit the description."""
     chosen = devices.choose(device, "fp32")
-    return live(load_segmenter(bundle).to(chosen.device))
+    return live(chosen.place(load_segmenter(bundle)))
 
 
 def load_segmenter(bundle: Bundle) -> Segmenter:
