@@ -1,5 +1,6 @@
 """The command line: exit codes, `--json`, errors as sentences, help without anything heavy."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ def test_mistakes_end_in_a_sentence_and_an_exit_code(
 def test_every_command_has_help_and_documents_its_options(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0
-    documentation = VERBS[verb].__doc__ or ""
+    documentation = inspect.getdoc(VERBS[verb]) or ""
     for name in options_of(VERBS[verb]):
-        assert f"\n    {name}\n" in documentation, f"{verb}: {name} is not documented"
+        assert f"\n{name}\n" in documentation, f"{verb}: {name} is not documented"
     assert VERBS.summary(verb).rstrip(".").split()[0] in out
 
 

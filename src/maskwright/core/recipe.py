@@ -80,6 +80,9 @@ class Training(Part):
     minutes: float | None = Field(None, gt=0, description="time to spend, when `epochs` is left out (then 10)")
     batch: int = Field(8, ge=1, description="images a step")
     optimizer: Named = Field(Entry(name="adamw", lr=2e-3), description="see `maskwright explain optimizer`")
+    encoder_lr: float = Field(
+        0.1, gt=0, description="learning rate of an encoder with pretrained weights, as a factor of the others'"
+    )
     schedule: Named = Field(Entry(name="cosine"), description="see `maskwright explain schedule`")
     warmup: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from 0")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of the training arithmetic")

@@ -111,7 +111,8 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     epochs = _settled_epochs(run, resume) or measured.epochs
     measured = replace(measured, epochs=epochs, seconds=measured.seconds * epochs / measured.epochs)
     plan = Plan(epochs, measured.validate_every, _factor(recipe, len(loader)), run.checkpoints, resume)
-    optimizer = optim.build(segmenter, recipe.train.optimizer.name, recipe.train.optimizer.options)
+    chosen, factor = recipe.train.optimizer, recipe.train.encoder_lr if loaded.loaded else 1.0
+    optimizer = optim.build(segmenter, chosen.name, chosen.options, encoder=network.encoder, encoder_lr=factor)
     validate = _validation(segmenter, device, prepared, predictor, recipe)
     return Assembled(recipe, segmenter, description, loaded, device, loader, optimizer, plan, measured, validate)
 

@@ -24,22 +24,34 @@ Schedule = Callable[[float], float]
 Groups = Iterable[Mapping[str, Any]]
 
 
-def build(network: nn.Module, name: str, options: Mapping[str, Any]) -> Optimizer:
+def build(
+    network: nn.Module, name: str, options: Mapping[str, Any], *, encoder: nn.Module | None = None, encoder_lr: float = 1.0
+) -> Optimizer:
     """The optimiser of a recipe over the trainable parameters of a network; each group keeps its `initial_lr`.
 
     Biases and the scales of normalisation layers (parameters of one dimension) are not decayed.
+
+    encoder: a part of the network whose learning rate is `encoder_lr` times that of the rest.
+
     Raises RecipeError for an unknown name or option and for values the optimiser refuses.
     """
     trained = [p for p in network.parameters() if p.requires_grad]
-    decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    groups = [{"params": decayed}] * bool(decayed) + [{"params": plain, "weight_decay": 0.0}] * bool(plain)
+    slow = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    groups: list[dict[str, Any]] = []
+    for factor, part in (
+        (1.0, [p for p in trained if id(p) not in slow]),
+        (encoder_lr, [p for p in trained if id(p) in slow]),
+    ):
+        groups.append({"params": [p for p in part if p.ndim > 1], "factor": factor})
+        groups.append({"params": [p for p in part if p.ndim <= 1], "factor": factor, "weight_decay": 0.0})
+    groups = [group for group in groups if group["params"]]
     _check_options(OPTIMIZERS, name, options, place="train.optimizer")
     try:
         optimizer: Optimizer = OPTIMIZERS[name](groups, **options)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{str(error)[:1].lower()}{str(error)[1:]}", place=f"train.optimizer: {name}") from error
     for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+        group["lr"] = group["initial_lr"] = group["lr"] * group["factor"]
     return optimizer
 
 
