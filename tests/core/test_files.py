@@ -77,3 +77,31 @@ def test_receivers_hear_events_only_inside_their_block(tmp_path: Path) -> None:
     with log.open("a") as file:
         file.write('{"event": "say", "te')
     assert len(events.read_json_lines(log)) == 1
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from maskwright.core import terminal
+
+    clock = iter([0.0, 1.0, 30.0, 31.0, 90.0, 91.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    out = StringIO()
+    shown = terminal.Terminal(Console(file=out, width=100))
+    with events.listening(shown):
+        for done in (50, 50, 60, 60, 70):
+            events.emit("progress", label="train", done=done, total=100, unit="steps")
+        events.say("done [really]")
+    lines = out.getvalue().splitlines()
+    assert lines[0].startswith("train: 60 of 100, about 2 min 00 s left")  # 10 steps in 30 s, 40 to go
+    assert lines[1].startswith("train: 70 of 100, about 2 min 15 s left")
+    assert lines[2] == "done [really]"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+def test_durations_read_well(seconds: float, text: str) -> None:
+    from maskwright.core.terminal import duration
+
+    assert duration(seconds) == text

@@ -28,7 +28,7 @@ class Terminal:
         self.console = console or Console(stderr=True, highlight=False)
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
         self._told: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -51,7 +51,7 @@ class Terminal:
     def _progress(self, event: Event) -> None:
         label, done, total = str(event.fields["label"]), event.fields["done"], event.fields.get("total")
         now = time.monotonic()
-        began = self._began.setdefault(label, now)
+        began, first = self._began.setdefault(label, (now, done))  # a resumed training does not begin at 0
         if event.fields.get("ended"):
             self._end(label)
         elif now - began >= PATIENCE:
@@ -60,7 +60,7 @@ class Terminal:
                 self._draw(label, done, total, note, now - began)
             elif now - self._told.get(label, began) >= PLAIN_EVERY and total:
                 self._told[label] = now
-                left = (total - done) * (now - began) / max(done, 1)
+                left = (total - done) * (now - began) / max(done - first, 1)
                 self.console.print(f"{label}: {done} of {total}, about {duration(left)} left  {note}", markup=False)
 
     def _draw(self, label: str, done: int, total: int | None, note: str, elapsed: float) -> None:
