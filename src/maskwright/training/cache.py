@@ -24,6 +24,7 @@ from maskwright.core.files import cache_folder, check_writable
 from maskwright.core.table import Data
 from maskwright.core.types import Record
 from maskwright.imaging import images, masks
+from maskwright.tasks import semantic
 from maskwright.training.augment import Fit
 
 Where = Literal["auto", "memory", "disk", "none"]
@@ -98,7 +99,7 @@ class Samples:
             return image, masks.label_map(record)
         image, fitting = images.read_fitted(record.image, self.size, self.fit, upright=record.upright)
         _check_size(fitting.original, record)
-        return image, images.fit_label_map(masks.label_map(record), fitting)
+        return image, semantic.encode(record, fitting)
 
     @property
     def num_filled(self) -> int:
