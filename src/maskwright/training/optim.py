@@ -25,7 +25,12 @@ Groups = Iterable[Mapping[str, Any]]
 
 
 def build(
-    network: nn.Module, name: str, options: Mapping[str, Any], *, encoder: nn.Module | None = None, encoder_lr: float = 1.0
+    network: nn.Module,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    encoder: nn.Module | None = None,
+    encoder_lr: float = 1.0,
 ) -> Optimizer:
     """The optimiser of a recipe over the trainable parameters of a network; each group keeps its `initial_lr`.
 

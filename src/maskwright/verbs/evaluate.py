@@ -75,7 +75,7 @@ def evaluate(
     data
         labelled images, or a recipe (its classes and split are used).
     part
-        train, val, test or all; left out: the validation images of the model's own run where these are its data, else all.
+        train, val, test or all: by the split, the model's own run, or the data's lists; left out: val of a split, else all.
     split
         a split file, as every run has one.
     format
@@ -171,13 +171,13 @@ def _labelled(
     gathered = gather(recipe)
     found = gathered.inspected.data
     trained = _run_split(model)
-    if split is not None:
-        ids = getattr(splits.load(split, found), part) if part in splits.PARTS else list(found.ids)
-    elif part is None and trained is not None and set(trained.val) <= set(found.ids):
-        events.say(
-            f"scoring the {len(trained.val)} validation images of the model's own run; --part all scores every image"
-        )
-        ids = trained.val
+    own = trained is not None and set(trained.val) <= set(found.ids)
+    lists = splits.load(split, found) if split is not None else trained if own else None
+    if lists is not None and part != "all":
+        part = part or "val"
+        ids = getattr(lists, part)
+        whose = f"of {split}" if split is not None else "of the model's own run; --part all scores every image"
+        events.say(f"scoring the {len(ids)} {part} images {whose}")
     elif part in splits.PARTS:
         ids = [record.id for record in found if splits.role_of(record.split) == part]
     else:
