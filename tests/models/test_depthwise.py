@@ -64,7 +64,9 @@ def test_a_placed_network_is_the_same_network(model: str) -> None:
         placed = choose("cpu", "bf16").place(segmenter)
         torch.testing.assert_close(placed(images), expected, rtol=1e-4, atol=1e-5)
     assert list(placed.state_dict()) == keys
-    depthwise = [m for m in copy.deepcopy(placed).modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1]
+    depthwise = [
+        m for m in copy.deepcopy(placed).modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1
+    ]
     assert all(type(layer) is Float32Conv2d or is_plain(layer) for layer in depthwise)
 
 

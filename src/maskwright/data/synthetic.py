@@ -22,6 +22,7 @@ from maskwright.core.types import BACKGROUND
 from maskwright.data.formats import FORMATS
 
 CLASSES = (BACKGROUND, "disc", "square", "triangle", "star")
+FAMILIES = ((225, 120, 40), (60, 120, 215), (70, 180, 90), (215, 70, 140))  # r, g, b of each shape when `coloured`
 EMPTY_SHARE = 0.06  # images without a shape
 FINER = 4  # how many times finer than the image the outlines are drawn, for smooth edges
 LEAST_SEEN = 0.75  # share of a shape that must lie inside the image
@@ -45,13 +46,22 @@ class Sample:
     shapes: tuple[Shape, ...]
 
 
-def truth(num: int, seed: int = 0, *, size: tuple[int, int] = (160, 160)) -> list[Sample]:
-    """`num` samples of `size` (height, width), every fourth of another size nearby. Sample i is the same whatever `num` is."""
-    return [_sample(number, np.random.default_rng([seed, number]), size) for number in range(num)]
+def truth(num: int, seed: int = 0, *, size: tuple[int, int] = (160, 160), coloured: bool = False) -> list[Sample]:
+    """`num` samples of `size` (height, width), every fourth of another size nearby. Sample i is the same whatever `num` is.
+
+    coloured: each class has its own family of colours, so that a minute of training suffices; else colour tells nothing.
+    """
+    return [_sample(number, np.random.default_rng([seed, number]), size, coloured) for number in range(num)]
 
 
 def make(
-    folder: str | Path, *, num: int = 48, size: tuple[int, int] = (160, 160), seed: int = 0, format: str = "coco"
+    folder: str | Path,
+    *,
+    num: int = 48,
+    size: tuple[int, int] = (160, 160),
+    seed: int = 0,
+    format: str = "coco",
+    coloured: bool = False,
 ) -> Path:
     """Writes a data set of shapes into a folder, photos as JPEG, and gives the folder back.
 
@@ -59,12 +69,14 @@ def make(
     size: height, width of three in four of them.
     seed: another one makes other images.
     format: a name on the shelf that holds several classes.
+    coloured: see `truth`.
     """
     entry: Any = FORMATS[format]
     if entry.write is None:
         raise RecipeError(f"format `{format}` is only read, not written", hint="it can be `coco`, `voc`, `folder`")
     with TemporaryDirectory() as photos:
-        entry.write(as_data(truth(num, seed, size=size), Path(photos)), Path(folder))
+        samples = truth(num, seed, size=size, coloured=coloured)
+        entry.write(as_data(samples, Path(photos)), Path(folder))
     return Path(folder)
 
 
@@ -80,7 +92,7 @@ def as_data(samples: Sequence[Sample], photos: Path, *, split: str | None = None
     return packer.pack(CLASSES)
 
 
-def _sample(number: int, rng: np.random.Generator, size: tuple[int, int]) -> Sample:
+def _sample(number: int, rng: np.random.Generator, size: tuple[int, int], coloured: bool) -> Sample:
     height, width = size
     if number % 4 == 3:
         height, width = (int(side * rng.uniform(0.8, 1.25)) for side in size)
@@ -88,7 +100,7 @@ def _sample(number: int, rng: np.random.Generator, size: tuple[int, int]) -> Sam
     empty = number > 0 and rng.random() < EMPTY_SHARE
     shapes = () if empty else _shapes(rng, height, width)
     for shape in shapes:
-        image = _drawn(rng, image, shape)
+        image = _drawn(rng, image, shape, np.array(FAMILIES[shape.label - 1]) if coloured else None)
     image += rng.normal(0, 3, image.shape)
     return Sample(f"shapes_{number:04d}", image.clip(0, 255).round().astype(np.uint8), shapes)
 
@@ -135,12 +147,12 @@ def _coverage(outline: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(fine.reduce(FINER), np.float64) / 255
 
 
-def _drawn(rng: np.random.Generator, image: np.ndarray, shape: Shape) -> np.ndarray:
+def _drawn(rng: np.random.Generator, image: np.ndarray, shape: Shape, family: np.ndarray | None) -> np.ndarray:
     """The image with a shape on it, in a colour unlike the ground below, with a pattern and a light of its own."""
     height, width = image.shape[:2]
     cover = _coverage(shape.outline, height, width)[..., None]
     below = (image * cover).sum(axis=(0, 1)) / cover.sum()
-    candidates = rng.uniform(20, 235, (8, 3))
+    candidates = rng.uniform(20, 235, (8, 3)) if family is None else family + rng.normal(0, 14, (1, 3))
     colour = candidates[np.linalg.norm(candidates - below, axis=1).argmax()]
     rows, columns = np.mgrid[:height, :width]
     angle, period = rng.uniform(0, math.pi), rng.uniform(5, 14)

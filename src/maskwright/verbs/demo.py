@@ -37,7 +37,7 @@ class Demo:
         console.print(f"masks and overlays of the validation photos: {self.masks}", markup=False, soft_wrap=True)
 
 
-def demo(folder: str = "demo", *, images: int = 72, seconds: float = SECONDS) -> Demo:
+def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) -> Demo:
     """Make a small data set offline, train on it, score, export, predict, and write a report.
 
     Parameters
@@ -59,7 +59,7 @@ def demo(folder: str = "demo", *, images: int = 72, seconds: float = SECONDS) ->
 
     home = Path(folder)
     with terminal.shown():
-        photos = synthetic.make(home / "photos", num=images)
+        photos = synthetic.make(home / "photos", num=images, coloured=True)
         changes = {"size": 128, "train.minutes": seconds / 60, "train.batch": 8, "model.weights": "none"}
         trained = train(str(photos), changes, out=str(home / "runs"))
         model = str(Path(trained.bundle) / "model.onnx")
