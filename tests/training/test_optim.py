@@ -117,7 +117,7 @@ def test_no_steps_at_all_is_no_division_by_zero() -> None:
         ("adamw", {"lr": -1.0}, "train.optimizer: adamw: invalid learning rate"),
         ("adamw", {"momentum": 0.9}, "train.optimizer.momentum: unknown option"),
         ("sgd", {"wieght_decay": 0.1}, "did you mean `weight_decay`"),
-        ("adamw", {"betas": 0.9}, "train.optimizer: adamw"),
+        ("adamw", {"betas": 0.9}, "train.optimizer.betas: input should be a valid tuple"),
     ],
 )
 def test_mistakes_in_an_optimizer(name: str, options: dict, words: str) -> None:

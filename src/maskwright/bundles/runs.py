@@ -19,8 +19,6 @@ from typing import Any
 from maskwright.core import events, files
 from maskwright.core.errors import ModelError
 
-SHOWN_STATUS = {"running": "stopped"}  # of a run whose process is gone
-
 
 @dataclass(frozen=True)
 class Run:

@@ -5,7 +5,6 @@ Images are uint8 RGB (H, W, 3), label maps uint8 (H, W), colours uint8 (256, 3) 
 
 from __future__ import annotations
 
-import base64
 import unicodedata
 from collections.abc import Sequence
 from io import BytesIO
@@ -98,11 +97,6 @@ def encode(image: np.ndarray, kind: Kind = "webp", quality: int = 80) -> bytes:
         picture.paste(above, mask=above)
     picture.save(buffer, kind.upper(), quality=quality)
     return buffer.getvalue()
-
-
-def data_uri(image: np.ndarray, kind: Kind = "webp", quality: int = 80) -> str:
-    """An image as a `data:` address, to stand inside a page."""
-    return f"data:image/{kind};base64,{base64.b64encode(encode(image, kind, quality)).decode()}"
 
 
 def _outlines(label_map: np.ndarray, width: int) -> np.ndarray:

@@ -5,6 +5,7 @@ pictures/index.json   {"train": [{"file", "caption"}], "val": [{"id", "rank", "m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,18 @@ def write(
         entry = _answer(folder, number, record_of[id], predictor, val.classes, colours, loss)
         answers.append({"id": id, "rank": rank, "miou": miou_of[id], **entry})
     files.write_json(folder / "index.json", {"train": train, "val": answers})
+
+
+def contact_sheet(folder: Path, shown: Sequence[str] = ("best", "worst"), each: int = 2) -> np.ndarray:
+    """Image, truth and prediction of some answers that `write` left in `folder`, side by side: uint8 RGB (H, W, 3)."""
+    answers = json.loads((folder / "index.json").read_text(encoding="utf-8"))["val"]
+    pictures, captions = [], []
+    for rank in shown:
+        for answer in [a for a in answers if a["rank"] == rank][-each:]:
+            for kind in ("image", "truth", "predicted"):
+                pictures.append(images.read(folder / answer[kind]))
+                captions.append(f"{kind}, IoU {answer['miou']:.2f}" if kind == "predicted" else kind)
+    return draw.sheet(pictures, columns=3, captions=captions, tile=(200, 200))
 
 
 def best_and_worst(scores: Scores) -> list[tuple[str, str]]:

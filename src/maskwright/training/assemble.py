@@ -26,7 +26,7 @@ from maskwright.models.segmenter import Segmenter, wrap
 from maskwright.models.weights import Loaded
 from maskwright.prediction import evaluation, with_torch
 from maskwright.prediction.predictor import Predictor
-from maskwright.training import AUGMENTS, LOSSES, OPTIMIZERS, SCHEDULES, augment, losses, optim
+from maskwright.training import AUGMENTS, OPTIMIZERS, SCHEDULES, augment, losses, optim
 from maskwright.training.cache import Samples
 from maskwright.training.estimate import Estimate, estimate
 from maskwright.training.loader import Loader
@@ -84,9 +84,7 @@ def check(recipe: Recipe) -> None:
     check_entry(OPTIMIZERS, recipe.train.optimizer, place="train.optimizer")
     check_entry(SCHEDULES, recipe.train.schedule, place="train.schedule")
     check_entry(AUGMENTS, recipe.augment, place="augment")
-    for name, value in recipe.loss.items():
-        options = {k: v for k, v in value.items() if k != "weight"} if isinstance(value, dict) else {}
-        check_entry(LOSSES, name, options, place=f"loss.{name}")
+    losses.criterion(recipe.loss)
 
 
 def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = False) -> Assembled:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from maskwright.core.errors import RecipeError
+from maskwright.core.recipe import check_entry
 from maskwright.core.registry import suggestion
 from maskwright.core.types import VOID
 from maskwright.training import LOSSES
@@ -102,6 +103,7 @@ def _part(name: str, value: float | Mapping[str, Any]) -> tuple[float, Loss]:
         if option not in known:
             hint = suggestion(option, ["weight", *known])
             raise RecipeError("unknown option", place=f"loss.{name}.{option}", hint=hint)
+    check_entry(LOSSES, name, options, place=f"loss.{name}")
     smoothing = options.get("label_smoothing", 0.0)
     if not 0 <= smoothing < 1:
         raise RecipeError(f"can be 0 up to 1, not {smoothing}", place=f"loss.{name}.label_smoothing")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from maskwright.core.errors import RecipeError
-from maskwright.core.registry import Registry, suggestion
+from maskwright.core.recipe import check_entry
 from maskwright.training import OPTIMIZERS, SCHEDULES
 
 Schedule = Callable[[float], float]
@@ -50,7 +50,7 @@ def build(
         groups.append({"params": [p for p in part if p.ndim > 1], "factor": factor})
         groups.append({"params": [p for p in part if p.ndim <= 1], "factor": factor, "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
-    _check_options(OPTIMIZERS, name, options, place="train.optimizer")
+    check_entry(OPTIMIZERS, name, options, place="train.optimizer")
     try:
         optimizer: Optimizer = OPTIMIZERS[name](groups, **options)
     except (ValueError, TypeError) as error:
@@ -88,7 +88,7 @@ def sgd(
 
 def schedule(name: str, options: Mapping[str, Any]) -> Schedule:
     """The schedule of a recipe: progress 0..1 -> factor. Raises RecipeError for an unknown name or option."""
-    _check_options(SCHEDULES, name, options, place="train.schedule")
+    check_entry(SCHEDULES, name, options, place="train.schedule")
     return partial(SCHEDULES[name], **options)
 
 
@@ -119,12 +119,3 @@ def poly(progress: float, *, power: float = 0.9, final: float = 0.0) -> float:
 def constant(progress: float) -> float:
     """The same learning rate throughout."""
     return 1.0
-
-
-def _check_options(table: Registry, name: str, options: Mapping[str, Any], place: str) -> None:
-    table.check(name, place=place)
-    known = table.options(name)
-    for option in options:
-        if option not in known:
-            hint = suggestion(option, known) if known else f"{table.kind} `{name}` has no options"
-            raise RecipeError("unknown option", place=f"{place}.{option}", hint=hint)

@@ -43,7 +43,7 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
     Parameters
     ----------
     folder
-        gets photos/, runs/ and masks/.
+        gets photos/, runs/, masks/ and sheet.webp, the picture of the README.
     images
         photos to draw.
     seconds
@@ -53,6 +53,8 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
 
     from maskwright.core import terminal
     from maskwright.data import synthetic
+    from maskwright.imaging import draw
+    from maskwright.report import snapshots
     from maskwright.verbs.evaluate import evaluate
     from maskwright.verbs.predict import predict
     from maskwright.verbs.train import train
@@ -64,6 +66,8 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
         trained = train(str(photos), changes, out=str(home / "runs"))
         model = str(Path(trained.bundle) / "model.onnx")
         evaluated = evaluate(model, str(photos), split=str(Path(trained.run) / "split.json"), part="val")
+        sheet = snapshots.contact_sheet(Path(trained.run) / "pictures")
+        (home / "sheet.webp").write_bytes(draw.encode(sheet, "webp", 85))
         masks = str(home / "masks")
         predict(model, str(photos), out=masks)
     following = [

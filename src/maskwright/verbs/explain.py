@@ -61,60 +61,27 @@ def explain(topic: str = "recipe", name: str | None = None) -> Explained:
     topic = topic.removesuffix("s") if topic.removesuffix("s") in shelves else topic
     if topic not in shelves:
         raise RecipeError(f"nothing is called `{topic}`", place="explain", hint=suggestion(topic, ["recipe", *shelves]))
-    table = shelves[topic]()
+    table = shelves[topic]
     return _shelf(topic, table) if name is None else _entry(topic, name, table)
 
 
-def _shelves() -> dict[str, Any]:
-    def models() -> Registry:
-        from maskwright.models import MODELS
-
-        return MODELS
-
-    def losses() -> Registry:
-        from maskwright.training import LOSSES
-
-        return LOSSES
-
-    def optimizers() -> Registry:
-        from maskwright.training import OPTIMIZERS
-
-        return OPTIMIZERS
-
-    def schedules() -> Registry:
-        from maskwright.training import SCHEDULES
-
-        return SCHEDULES
-
-    def augments() -> Registry:
-        from maskwright.training import AUGMENTS
-
-        return AUGMENTS
-
-    def formats() -> Registry:
-        from maskwright.data.formats import FORMATS
-
-        return FORMATS
-
-    def conventions() -> Registry:
-        from maskwright.metrics import CONVENTIONS
-
-        return CONVENTIONS
-
-    def exporters() -> Registry:
-        from maskwright.export import EXPORTERS
-
-        return EXPORTERS
+def _shelves() -> dict[str, Registry]:
+    """Every table that a person may ask about; the tables alone import nothing heavy."""
+    from maskwright.data.formats import FORMATS
+    from maskwright.export import EXPORTERS
+    from maskwright.metrics import CONVENTIONS
+    from maskwright.models import MODELS
+    from maskwright.training import AUGMENTS, LOSSES, OPTIMIZERS, SCHEDULES
 
     return {
-        "model": models,
-        "loss": losses,
-        "optimizer": optimizers,
-        "schedule": schedules,
-        "augment": augments,
-        "format": formats,
-        "convention": conventions,
-        "exporter": exporters,
+        "model": MODELS,
+        "loss": LOSSES,
+        "optimizer": OPTIMIZERS,
+        "schedule": SCHEDULES,
+        "augment": AUGMENTS,
+        "format": FORMATS,
+        "convention": CONVENTIONS,
+        "exporter": EXPORTERS,
     }
 
 
