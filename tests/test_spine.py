@@ -337,3 +337,15 @@ def test_memory_that_runs_out_is_a_sentence(photos: Path, tmp_path: Path) -> Non
     assert "memory ran out" in result.stderr
     assert "lower `train.batch` (now 19)" in result.stderr
     assert run_folders.load(next(tmp_path.iterdir())).status()[0] == "out of memory"
+
+
+def test_the_contact_sheet_shows_the_worst(trained: Any) -> None:
+    from maskwright.report import snapshots
+
+    pictures = Path(trained.run) / "pictures"
+    answers = json.loads((pictures / "index.json").read_text())["val"]
+    worst = min(trained.scores.per_image, key=lambda image: (image.miou, image.id))
+    assert next(a["id"] for a in answers if a["rank"] == "worst") == worst.id
+    sheet = snapshots.contact_sheet(pictures)
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[0] > 3 * 200

@@ -61,15 +61,18 @@ def write(
     files.write_json(folder / "index.json", {"train": train, "val": answers})
 
 
-def contact_sheet(folder: Path, shown: Sequence[str] = ("best", "worst"), each: int = 2) -> np.ndarray:
-    """Image, truth and prediction of some answers that `write` left in `folder`, side by side: uint8 RGB (H, W, 3)."""
+def contact_sheet(folder: Path, each: int = 2) -> np.ndarray:
+    """Image, truth and prediction of some of the best answers and of the worst that `write` left in `folder`.
+
+    uint8 RGB (H, W, 3). The very best are left out: they tend to be images without any object.
+    """
     answers = json.loads((folder / "index.json").read_text(encoding="utf-8"))["val"]
+    best, worst = ([answer for answer in answers if answer["rank"] == rank] for rank in ("best", "worst"))
     pictures, captions = [], []
-    for rank in shown:
-        for answer in [a for a in answers if a["rank"] == rank][-each:]:
-            for kind in ("image", "truth", "predicted"):
-                pictures.append(images.read(folder / answer[kind]))
-                captions.append(f"{kind}, IoU {answer['miou']:.2f}" if kind == "predicted" else kind)
+    for answer in best[-each:] + worst[:each]:
+        for kind in ("image", "truth", "predicted"):
+            pictures.append(images.read(folder / answer[kind]))
+            captions.append(f"{kind}, IoU {answer['miou']:.2f}" if kind == "predicted" else kind)
     return draw.sheet(pictures, columns=3, captions=captions, tile=(200, 200))
 
 
