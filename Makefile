@@ -31,7 +31,7 @@ CONSTRAINTS ?= -c constraints.txt
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check $(CONSTRAINTS) -e '.[train,onnx,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check $(CONSTRAINTS) -e '.[train,onnx,video,transformers,dev]'
 	touch $(READY)
 
 # an environment without torch: a bundle's model.onnx must predict and score there, see tests/test_spine.py

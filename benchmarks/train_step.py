@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ def main() -> None:
 def stepper(device: Device, options: argparse.Namespace) -> Callable[[], float]:
     """One training step on fixed random pixels, as the loop does it."""
     torch.manual_seed(0)
-    extra = {} if options.model == "lens" else {"encoder": options.encoder}
+    extra = network_options(options.model, options.encoder)
     segmenter = wrap(MODELS[options.model](options.classes, **extra), criterion=criterion(LOSS)).train()
     segmenter = device.place(segmenter)
     optimizer = optim.build(segmenter, "adamw", {"lr": 1e-3})
@@ -70,6 +71,13 @@ def stepper(device: Device, options: argparse.Namespace) -> Callable[[], float]:
         return float(total.detach())
 
     return step
+
+
+def network_options(model: str, encoder: str) -> dict[str, Any]:
+    """The encoder, where the network has a choice and one is named; of `transformers` its smallest SegFormer."""
+    if model == "transformers":
+        return {"config": {"model_type": "segformer"}}
+    return {"encoder": encoder} if encoder and "encoder" in MODELS.options(model) else {}
 
 
 def timed(step: Callable[[], float]) -> float:

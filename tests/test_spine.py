@@ -238,7 +238,7 @@ def test_a_folder_of_label_maps_and_fit_crop_train_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"format": 2}, ModelError, "bundle format 2; this version reads up to 1"),
+        ({"format": 3}, ModelError, "bundle format 3; this version reads up to 2"),
         ({"classes": []}, ModelError, "is damaged"),
         ({"size": "big"}, ModelError, "is damaged"),
         ({"model": {"name": "no_such_network"}}, RecipeError, "no model is called `no_such_network`"),

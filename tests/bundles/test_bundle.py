@@ -1,8 +1,10 @@
 """Bundles: the golden one of format 1 loads for ever and answers as it did; runs are named and listed."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,13 +46,54 @@ def test_a_description_reads_back_equal() -> None:
     assert again == description
 
 
+NEEDS = ({"tta": {"flip": True, "scales": [1.0]}}, {"tta": {"flip": False, "scales": [0.5, 1.0]}}, {"base_size": 512})
+
+
+@pytest.mark.parametrize("fields", [*NEEDS, {"multilabel": True}, {}, {"flip_pairs": ((1, 2), (3, 4))}], ids=str)
+def test_only_what_an_older_version_would_get_wrong_raises_the_format(fields: dict[str, Any]) -> None:
+    description = replace(bundles.load(GOLDEN / "bundle-1").description, **fields)
+    written = json.loads(json.dumps(description.to_json()))
+    assert written["format"] == (1 if not fields or "flip_pairs" in fields else 2)
+    assert bundles.describe(written, "here") == description
+
+
+def test_an_old_bundle_predicts_as_it_always_did() -> None:
+    description = bundles.load(GOLDEN / "bundle-1").description
+    assert not {"tta", "flip_pairs", "base_size", "multilabel"} & set(
+        json.loads((GOLDEN / "bundle-1" / "bundle.json").read_text())
+    )
+    assert (description.tta, description.flip_pairs) == (bundles.PLAIN, ())
+    assert (description.base_size, description.multilabel) == (None, False)
+
+
+def test_an_old_bundle_knows_left_from_right_by_its_names() -> None:
+    """Bundles of the first version name no flip pairs, and a mirrored view without them answers left for right."""
+    known = bundles.load(GOLDEN / "bundle-1").description
+    fields = json.loads(json.dumps(known.to_json()))
+    fields["classes"][1:3] = ["left_door", "right_door"]
+    fields["flip_pairs"] = []
+    assert bundles.describe(fields, "here").flip_pairs == ()
+    del fields["flip_pairs"]
+    assert bundles.describe(fields, "here").flip_pairs == ((1, 2),)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"tta": {"flip": "yes"}}, {"tta": {"scales": [9]}}, {"tta": 3}, {"flip_pairs": [[0, 7]]}, {"flip_pairs": [[1]]}],
+)
+def test_damaged_fields_are_refused(fields: dict[str, Any]) -> None:
+    whole = bundles.load(GOLDEN / "bundle-1").description.to_json()
+    with pytest.raises(ModelError, match="is damaged"):
+        bundles.describe(whole | fields, "here")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("[]", "is not the description"),
         ("{", "cannot be read"),
         ('{"format": "1"}', "is not the description"),
-        ('{"format": 99}', "bundle format 99; this version reads up to 1; update"),
+        ('{"format": 99}', "bundle format 99; this version reads up to 2; update"),
         ('{"format": 1}', "is damaged"),
     ],
 )

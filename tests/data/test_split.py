@@ -246,7 +246,7 @@ BAD_FILES = [
     ('{"train": ["img_0000"]}', "holds no `train` and `val`"),
     ('{"train": "img_0000", "val": []}', "`train` is not a list of ids"),
     ('{"train": [1], "val": [2]}', "`train` is not a list of ids"),
-    ('{"train": ["img_0000"], "val": []}', "`val` is empty"),
+    ('{"train": [], "val": ["img_0000"]}', "`train` is empty"),
     ('{"schema": 2, "train": ["img_0000"], "val": ["img_0001"]}', "schema 2"),
     ('{"train": ["img_0000"], "val": ["img_0000"]}', "`img_0000` is listed twice"),
     (

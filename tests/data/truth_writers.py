@@ -276,6 +276,26 @@ def sagemaker(folder: Path, samples: list[Truth]) -> None:
     (folder / "classes.json").write_text(json.dumps({name: i for i, name in enumerate(CLASSES)}))
 
 
+def yolo(folder: Path, samples: list[Truth]) -> None:
+    """Crowds as a class `void`; ids with gaps; an image without shapes has no label file; paths that lead out of the folder."""
+    for i, sample in enumerate(samples):
+        part = "valid" if i % 3 == 1 else "train"
+        save_photo(folder / part / "images" / f"{sample.name}.jpg", sample.jpeg)
+        height, width = sample.size
+        rows = [
+            " ".join([str(0 if r.crowd else 3 * r.label), *(repr(float(v)) for v in (p / (width, height)).reshape(-1))])
+            for r in sample.regions
+            for p in r.polygons
+        ]
+        if rows:
+            target = folder / part / "labels" / f"{sample.name}.txt"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("\n".join(rows))
+    names = {0: "void", **{3 * i: name for i, name in enumerate(SHAPES, 1)}}
+    lists = {"train": "../train/images", "val": "../valid/images", "test": "../test/images"}
+    (folder / "data.yaml").write_text(json.dumps({**lists, "nc": len(names), "names": names}))
+
+
 BINARY = ("background", "foreground")
 LAYOUTS = (
     Layout("coco polygons", coco(as_polygons), "coco"),
@@ -291,4 +311,5 @@ LAYOUTS = (
     Layout("black and white", black_and_white, "folder", BINARY, reduced=one_class),
     Layout("one bit", one_bit, "folder", BINARY, reduced=one_class),
     Layout("sagemaker", sagemaker, "folder"),
+    Layout("yolo", yolo, "yolo"),
 )  # fmt: skip

@@ -53,7 +53,7 @@ def test_layers_that_are_fast_in_bf16_stay(layer: nn.Conv2d) -> None:
     assert type(layer) is nn.Conv2d
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["unet", "lens", "lraspp", "deeplabv3+", "segformer", "lraspp_mobilenet_v3_large"])
 def test_a_placed_network_is_the_same_network(model: str) -> None:
     torch.manual_seed(0)
     segmenter = wrap(MODELS[model](2)).eval()

@@ -15,8 +15,11 @@ import torch
 from PIL import Image
 
 from maskwright.core.errors import DataError, OutOfMemory, SetupError
+from maskwright.core.recipe import Entry
 from maskwright.core.table import Packer
+from maskwright.training import crew
 from maskwright.training import loader as loaders
+from maskwright.training import mix as mixers
 from maskwright.training.augment import augmenter
 from maskwright.training.cache import Samples
 from maskwright.training.loader import Loader
@@ -43,7 +46,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(params=["processes", "threads"])
 def kind(request, monkeypatch):
-    monkeypatch.setattr(loaders, "FORK_IS_SAFE", request.param == "processes" and sys.platform == "linux")
+    monkeypatch.setattr(crew, "FORK_IS_SAFE", request.param == "processes" and sys.platform == "linux")
     return request.param
 
 
@@ -159,6 +162,100 @@ def test_copies_of_an_image_differ(make):
     assert sum(len(different) for different in looks.values()) > 20
 
 
+MIXED = [Entry(name="mixup", concentration=1.0), Entry(name="cutmix"), Entry(name="copy_paste")]
+
+
+@pytest.fixture
+def mixer():
+    return mixers.mixer(MIXED, ["background", "kite"])
+
+
+def kept_mixed(batches):
+    """As `kept`, with the second targets and the shares of mixed batches."""
+    batches = list(batches)
+    others = [None if batch.others is None else batch.others.numpy().tobytes() for batch in batches]
+    return list(zip(kept(batches), others, [batch.share for batch in batches], strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_mixed_batches_are_the_same_with_any_number_of_workers_and_after_a_resume(make, kind, mixer, workers):
+    alone, crew = make(mix=mixer, weights={1: 2}), make(mix=mixer, weights={1: 2}, workers=workers)
+    for epoch in (0, 1, 5):
+        whole = kept_mixed(alone.epoch(epoch))
+        assert whole == kept_mixed(crew.epoch(epoch))
+        assert whole[2:] == kept_mixed(crew.epoch(epoch, 2))
+    shares = [share for epoch in range(6) for _, _, share in kept_mixed(alone.epoch(epoch))]
+    assert 0.2 < np.mean([share < 1 for share in shares]) < 0.8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mixed_batch_has_second_targets_and_one_share(make, mixer, workers):
+    seen = set()
+    for epoch in range(4):
+        for batch in make(mix=mixer, workers=workers).epoch(epoch):
+            seen.add(batch.others is None)
+            assert (batch.others is None) == (batch.share == 1)
+            assert batch.others is None or batch.others.shape == batch.targets.shape
+    assert seen == {True, False}
+
+
+def test_a_mixed_image_is_the_sum_of_two_by_their_share(make):
+    """Photos of one colour each, unchanged: red tells which, and a mixed one lies between two of them."""
+    loader = make(strength="none", mix=mixers.mixer([Entry(name="mixup", chance=1.0, concentration=1.0)]))
+    for batch in loader.epoch(0):
+        for name, image in zip(batch.ids, batch.images.numpy(), strict=True):
+            first, red = int(name.split()[1]), image[0].mean()
+            second = (red - batch.share * first) / (1 - batch.share)
+            assert abs(second - round(second)) * (1 - batch.share) < 0.51
+            assert -1 < second * (1 - batch.share) < 22
+
+
+def test_what_is_not_mixed_is_as_without_mix(make, mixer):
+    plain, mixed = make(), make(mix=mixers.mixer([Entry(name="cutmix", chance=0.5)]))
+    same = [
+        (a == b).all().item()
+        for one, other in zip(plain.epoch(0), mixed.epoch(0), strict=True)
+        for a, b in zip(one.images, other.images, strict=True)
+    ]
+    assert 3 < sum(same) < 17
+
+
+def test_the_other_sample_keeps_the_weights_of_sources(make):
+    loader = make(strength="none", weights={1: 0}, mix=mixers.mixer([Entry(name="cutmix", chance=1.0)]))
+    for batch in loader.epoch(0):
+        assert batch.images[:, 0].max() < 11  # red is the photo's number; those of source 1 never come
+
+
+def test_lent_batches_of_mixes_come_back(make, mixer):
+    loader = make(mix=mixer, workers=2)
+    held = [batch for epoch in range(3) for batch in loader.epoch(epoch)]
+    expected = kept_mixed(batch for epoch in range(3) for batch in make(mix=mixer).epoch(epoch))
+    assert kept_mixed(held) == expected
+    del held
+    assert kept_mixed(loader.epoch(0)) == expected[:5]
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_base_size_scales_the_long_side_before_windows_are_cut(tmp_path, cache):
+    packer = Packer()
+    for number, size in enumerate([(40, 80), (90, 30), (50, 50)]):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", size[::-1], (10, 20, 30)).save(path)
+        packer.image(f"{number}", str(path), size)
+        packer.region(1, polygons=[(0.0, 0.0, size[1] / 2, 0.0, size[1] / 2, size[0], 0.0, size[0])])
+    data = packer.pack(["background", "half"])
+    samples = Samples(data, range(3), size=(16, 16), fit="crop", base_size=60, cache=cache)
+    for index, expected in enumerate([(30, 60), (60, 20), (60, 60)]):
+        image, labels = samples[index]
+        assert image.shape == (*expected, 3)
+        assert labels.shape == expected
+        assert (labels == (np.arange(expected[1]) < expected[1] / 2)).all()
+    loader = Loader(samples, augmenter("none", (16, 16), fit="crop"), batch=3, workers=0)
+    (batch,) = loader.epoch(0)
+    assert batch.images.shape == (3, 3, 16, 16)
+    assert (batch.targets != 255).all()  # every image is larger than the window
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_a_batch_is(make, workers):
     loader = make(strength="none", workers=workers)
@@ -189,9 +286,9 @@ def test_memory_is_lent_and_comes_back(make):
     for epoch in range(3):
         for _ in loader.epoch(epoch):
             pass
-    assert sorted(loader._crew._free) == list(range(loaders.SLOTS)) or len(loader._crew._free) == loaders.SLOTS - 1
+    assert sorted(loader._crew._free) == list(range(crew.SLOTS)) or len(loader._crew._free) == crew.SLOTS - 1
     del _
-    assert sorted(loader._crew._free) == list(range(loaders.SLOTS))
+    assert sorted(loader._crew._free) == list(range(crew.SLOTS))
 
 
 def test_an_epoch_may_be_left_early(make, kind):

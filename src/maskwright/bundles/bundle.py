@@ -18,9 +18,11 @@ from typing import Any
 
 from maskwright.core import files
 from maskwright.core.errors import ModelError
+from maskwright.data import flip_pairs as names
 
-FORMAT = 1
+FORMAT = 2  # the newest that is read; what is written is the oldest that says all, see `Description.format`
 DESCRIPTION, WEIGHTS, ONNX, RECIPE = "bundle.json", "weights.safetensors", "model.onnx", "recipe.yaml"
+PLAIN: dict[str, Any] = {"flip": False, "scales": [1.0]}  # no test-time augmentation
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Description:
     classes: names in index order. colours: r, g, b of each class. size: height, width of the network's input.
     fit: how an image gets to that size. model: {"name": ..., options}. normalization: "imagenet" | "inception" | "unit".
     scores: the headline scores with their intervals. ledger: digest and totals of the data it was trained on.
+    tta: test-time augmentation of every prediction: {"flip": bool, "scales": factors of `size`}.
+    flip_pairs: indices of classes that change places in a mirrored image, such as left and right.
+    base_size: with `fit: crop`, the long side that images are scaled to first; None: their own pixels.
+    multilabel: each class has a mask of its own (sigmoid), they may overlap.
     """
 
     classes: tuple[str, ...]
@@ -43,10 +49,18 @@ class Description:
     ledger: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     fixed_output: Mapping[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+    tta: Mapping[str, Any] = field(default_factory=lambda: dict(PLAIN))
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    base_size: int | None = None
+    multilabel: bool = False
+
+    @property
+    def format(self) -> int:
+        """1 when a version that knows format 1 alone predicts right with it, else 2."""
+        return 2 if self.multilabel or self.base_size is not None or dict(self.tta) != PLAIN else 1
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": self.format, **{k: v for k, v in asdict(self).items() if k != "format"}}
+        return {"format": self.format, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -108,13 +122,36 @@ def describe(fields: Any, place: object) -> Description:
                 "classes": tuple(str(c) for c in fields["classes"]),
                 "colours": tuple((int(r), int(g), int(b)) for r, g, b in fields["colours"]),
                 "size": (int(fields["size"][0]), int(fields["size"][1])),
+                "tta": augmentation(fields.get("tta", {})),
+                # bundles did not always say it; without it a mirrored view would mix up left and right
+                "flip_pairs": tuple(
+                    (int(a), int(b)) for a, b in fields.get("flip_pairs", names.proposed(fields["classes"]))
+                ),
             }
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"is damaged ({type(error).__name__}: {error})", place=place) from error
-    if not description.classes or len(description.colours) != len(description.classes) or min(description.size) < 1:
+    count, pairs = len(description.classes), description.flip_pairs
+    if not count or len(description.colours) != count or min(description.size) < 1:
         raise ModelError("is damaged (classes, colours and size do not fit together)", place=place)
+    if not all(0 <= index < count for pair in pairs for index in pair):
+        raise ModelError("is damaged (flip_pairs names a class that is not there)", place=place)
     return description
+
+
+def augmentation(given: Mapping[str, Any], known: Mapping[str, Any] = PLAIN) -> dict[str, Any]:
+    """A whole `tta` from what is given of it; what is not given stays as in `known`.
+
+    Raises ValueError for other keys, scales outside 0..4, and no scale at all.
+    """
+    flip, scales = ({**known, **given}[key] for key in PLAIN)
+    if unknown := set(given) - set(PLAIN):
+        raise ValueError(f"no test-time augmentation is called `{min(unknown)}`; it can be `flip` or `scales`")
+    if not isinstance(flip, bool):
+        raise ValueError(f"`flip` is true or false, not `{flip}`")
+    if not scales or not all(0 < scale <= 4 for scale in scales):
+        raise ValueError("`scales` are numbers above 0, 4 at most, such as 0.75,1,1.25")
+    return {"flip": flip, "scales": [float(scale) for scale in scales]}
 
 
 def save_description(path: Path, description: Description) -> None:

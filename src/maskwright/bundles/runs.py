@@ -7,12 +7,14 @@ runs/2026-11-20-unet-carparts-1/
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,16 @@ class Run:
         if status == "running" and not _alive(last.get("pid")):
             return "stopped", f"its process is gone; go on with: maskwright train {self.path} --resume"
         return status, hint
+
+    def _repr_html_(self) -> str:
+        """Name, status, validation score, and the pictures it kept of its worst answers."""
+        score = self.scores.get("val", {}).get("headlines", {}).get("miou", {}).get("value")
+        words = [self.status()[0], *([] if score is None else [f"mean IoU {score:.3f}"]), str(self.path)]
+        data = [
+            base64.b64encode(p.read_bytes()).decode() for p in sorted(self.path.glob("pictures/val_*_predicted.webp"))
+        ]
+        images = "".join(f'<img height="160" src="data:image/webp;base64,{one}"> ' for one in data[:4])
+        return f"<b>{escape(self.name)}</b><br>{escape(', '.join(words))}<br>{images}"
 
     def write_record(self, **fields: Any) -> None:
         self.record.update(fields)

@@ -81,6 +81,16 @@ def anyone_listening() -> bool:
     return bool(_receivers)
 
 
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 class JsonLines:
     """A receiver that appends every event but progress to a file, one JSON object a line, flushed at once."""
 

@@ -8,7 +8,7 @@ optimiser, schedule or format are not listed here: they are the keyword-only par
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,15 +73,62 @@ class Model(Entry):
     )
 
 
+class Tta(Part):
+    flip: bool = Field(False, description="also predict the mirrored image; left and right classes change back")
+    scales: list[Annotated[float, Field(gt=0, le=4)]] = Field(
+        [1.0], min_length=1, description="sizes the image is predicted at, as factors of the network's"
+    )
+
+
+class Stopping(Part):
+    patience: int = Field(4, ge=1, description="validations without a better score after which training stops")
+    tolerance: float = Field(0.0, ge=0, description="a score counts as better when it rises by more than this")
+    min_epochs: int = Field(5, ge=0, description="never stops before")
+
+
+class Stage(Part):
+    epochs: int = Field(ge=1, description="length of this stage")
+    lr: float = Field(1.0, gt=0, description="factor of the learning rate in this stage")
+    freeze: list[str] = Field([], description="layers that stay as they are: names or patterns, as `encoder.*`")
+
+
 class Training(Part):
     epochs: int | None = Field(
         None, ge=1, description="passes over the training images; left out: as many as fit `minutes`"
     )
     minutes: float | None = Field(None, gt=0, description="time to spend, when `epochs` is left out (then 10)")
-    batch: int = Field(8, ge=1, description="images a step")
+    batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        8, description="images a step; auto: as many as fit into memory, said aloud"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="batches whose gradients make one step, as if they were one large batch"
+    )
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient; left out: not clipped")
+    drop_last: bool = Field(True, description="only full batches; the images left over wait for another epoch")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training images to use, drawn with `seed`")
     optimizer: Named = Field(Entry(name="adamw", lr=2e-3), description="see `maskwright explain optimizer`")
     encoder_lr: float = Field(
         0.1, gt=0, description="learning rate of an encoder with pretrained weights, as a factor of the others'"
+    )
+    layer_lr: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="pattern of layer names: factor of their learning rate, as {'encoder.layer1.*': 0.01}; the last that "
+        "fits counts, in the encoder instead of `encoder_lr`",
+    )
+    freeze: list[str] = Field([], description="layers that stay as they are: names or patterns, as `encoder.*`")
+    stages: list[Stage] = Field(
+        [],
+        description="parts of the training one after another, as [{epochs: 4, freeze: [encoder]}, {epochs: 20, lr: 0.1}]; "
+        "the schedule, with its warm-up, runs anew in each",
+    )
+    freeze_norms: bool | Literal["auto"] = Field(
+        "auto",
+        description="keep BatchNorm statistics of pretrained weights; auto: for batches too small to have their own",
+    )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the running average of the weights that is used; 0: off")
+    early_stopping: Stopping | None = Field(None, description="stop when the validation score no longer rises")
+    validate_every: int | None = Field(
+        None, ge=1, description="epochs between validations; left out: so that they take half of the time at most"
     )
     schedule: Named = Field(Entry(name="cosine"), description="see `maskwright explain schedule`")
     warmup: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from 0")
@@ -100,7 +147,13 @@ class Training(Part):
     def _one_length(self) -> Training:
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("give `epochs` or `minutes`, not both")
+        if self.stages and (self.epochs is not None or self.minutes is not None):
+            raise ValueError("the length of a training with `stages` is theirs; leave out `epochs` and `minutes`")
         return self
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
 
 
 def _sources(value: Any) -> Any:
@@ -124,7 +177,10 @@ class Recipe(Part):
     data: Sources = Field(
         min_length=1, description="labelled images: a path, or a list of {path, format, classes, weight}"
     )
-    val: Sources | None = Field(None, description="other data to validate on, instead of a part of `data`")
+    val: Literal["none"] | Sources | None = Field(
+        None,
+        description="other data to validate on, instead of a part of `data`; none: train on everything, unmeasured",
+    )
     test: Sources | None = Field(None, description="other data to score once at the end")
     split: Splitting = Field(Splitting(), description="how `data` is cut when it has no official lists")
     negatives: float | None = Field(
@@ -140,21 +196,42 @@ class Recipe(Part):
     fit: Literal["squash", "pad", "crop"] = Field(
         "squash", description="squash to `size`, pad to keep the aspect, or crop windows of the original pixels"
     )
+    base_size: int | None = Field(
+        None, ge=16, description="with `fit: crop`: the long side that images are scaled to first; left out: their own"
+    )
+    multilabel: bool = Field(
+        False, description="classes may overlap: one mask each (sigmoid), nothing painted over anything else"
+    )
     model: Annotated[Model, BeforeValidator(_named)] = Field(
         Model(), description="the network and where its weights start"
     )
     loss: dict[str, float | dict[str, Any]] = Field(
         {"cross_entropy": 1.0, "dice": 1.0},
         min_length=1,
-        description="name: weight, or name: {weight: 1.0, option: ...}",
+        description="name: weight, or name: {weight: 1.0, option: ...}; left out with `multilabel`: bce and dice",
     )
-    augment: Named = Field(
-        Entry(name="soft"), description="none | soft | medium | hard; see `maskwright explain augment`"
+    augment: Named | Annotated[list[Named], Field(min_length=1)] = Field(
+        Entry(name="soft"),
+        description="none | soft | medium | hard, or a list of operations; see `maskwright explain augment`",
+    )
+    mix: Annotated[list[Named], BeforeValidator(_listed)] = Field(
+        [], description="samples made of two: mixup, cutmix, copy_paste; see `maskwright explain mix`"
     )
     flip_pairs: list[list[str]] | Literal["auto"] = Field(
         "auto", description="classes that a horizontal flip swaps; auto: proposed from names with left and right"
     )
     train: Training = Field(Training(), description="length, optimiser, device")
+    tta: Tta = Field(Tta(), description="test-time augmentation of every prediction with this model")
+    watch: str | None = Field(
+        None, description="folder of photos without labels: each training puts its masks of them into the report"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _overlapping_classes_have_their_own_loss(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and tree.get("multilabel") is True and "loss" not in tree:
+            return {**tree, "loss": {"bce": 1.0, "dice": 1.0}}
+        return tree
 
     @model_validator(mode="after")
     def _fold_exists(self) -> Recipe:
@@ -204,12 +281,35 @@ def build(
 
 
 def _at_home(recipe: Recipe, home: Path) -> Recipe:
-    def moved(sources: list[Source] | None) -> list[Source] | None:
-        if sources is None:
-            return None
-        return [s.model_copy(update={"path": str(home / Path(s.path).expanduser())}) for s in sources]
+    return with_paths(recipe, lambda path: str(home / Path(path).expanduser()))
 
-    return recipe.model_copy(update={key: moved(getattr(recipe, key)) for key in ("data", "val", "test")})
+
+def with_paths(recipe: Recipe, moved: Callable[[str], str]) -> Recipe:
+    """The recipe with the path of each of its sources, and of the photos to watch, as `moved` makes it."""
+
+    def sources(given: Any) -> Any:
+        return [s.model_copy(update={"path": moved(s.path)}) for s in given] if isinstance(given, list) else given
+
+    changed = {key: sources(getattr(recipe, key)) for key in ("data", "val", "test")}
+    return recipe.model_copy(update=changed | {"watch": recipe.watch and moved(recipe.watch)})
+
+
+def placed(error: RecipeError, path: str | Path, changes: Mapping[str, Any] | Sequence[str] = ()) -> RecipeError:
+    """The error with the file and line of the key that is its place, or the command line where that key was changed.
+
+    Errors whose place is no key of a recipe come back as they are.
+    """
+    key, _, rest = (error.place or "").partition(":")
+    if key.split(".")[0] not in Recipe.model_fields:
+        return error
+    try:
+        _, lines = yaml_text.parse(Path(path).read_text(encoding="utf-8"), str(path))
+    except OSError:
+        return error
+    changed = as_pairs(changes)
+    line = _line_of(key, lines)
+    place = "command line" if any(_is_part(key, c) for c in changed) else f"{path}:{line}" if line else str(path)
+    return RecipeError(error.what, place=f"{place}: {key}{':' if rest else ''}{rest}", hint=error.hint)
 
 
 def as_pairs(changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
@@ -245,10 +345,10 @@ def _apply(tree: dict[str, Any], changes: Mapping[str, Any] | Sequence[str]) -> 
                 raise RecipeError(f"`{parent}` holds no keys", place=f"command line: {key}")
             branch[parent] = dict(below or {})
             branch = branch[parent]
-        if last in ("epochs", "minutes") and parents == [
-            "train"
-        ]:  # the later word wins over the other way to give a length
-            branch.pop({"epochs": "minutes", "minutes": "epochs"}[last], None)
+        lengths = {"epochs", "minutes", "stages"}
+        if last in lengths and parents == ["train"]:  # the later word wins over the other ways to give a length
+            for other in lengths - {last}:
+                branch.pop(other, None)
         branch[last] = value
     return result
 
@@ -260,7 +360,7 @@ def _first_mistake(error: ValidationError, lines: Mapping[str, int], name: str, 
     parts = [str(part) for part in mistake["loc"] if not _is_internal(part)]
     key = ".".join(parts)
     line = _line_of(key, lines)
-    from_command = any(key == c or key.startswith(c + ".") or c.startswith(key + ".") for c in changed) and bool(key)
+    from_command = any(_is_part(key, c) for c in changed) and bool(key)
     place = "command line" if from_command else f"{name}:{line}" if line else name
     place = f"{place}: {key}" if key else place
     if mistake["type"] == "extra_forbidden":
@@ -276,11 +376,16 @@ def _first_mistake(error: ValidationError, lines: Mapping[str, int], name: str, 
     return RecipeError(message + shown, place=place, hint=_meaning(parts))
 
 
+def _is_part(key: str, other: str) -> bool:
+    """Whether one of two keys is the other or stands below it."""
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
 def _is_internal(part: Any) -> bool:
     """Names of union members and validators that pydantic puts into a location."""
     text = str(part)
     return (
-        bool(re.search(r"[\[\(]|^(list|dict|str|int|float|bool|Entry|Source|literal|function)\b", text))
+        bool(re.search(r"[\[\(]|^(list|dict|str|int|float|bool|constrained|Entry|Source|literal|function)\b", text))
         and text != "file"
     )
 

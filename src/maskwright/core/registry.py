@@ -134,6 +134,8 @@ EXTRAS = {
     "timm": "train",
 }
 EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train"}
+EXTRAS |= {"transformers": "transformers"}
+EXTRAS |= {"av": "video"}
 EXTRAS |= {"onnxruntime": "onnx", "onnx": "train", "onnxscript": "train"}
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from maskwright.core import events
+from maskwright.core import events, notebook
 from maskwright.core.events import Event
+from maskwright.core.events import duration as duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,23 +94,13 @@ class Terminal:
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Events are drawn on stderr inside the block, unless somebody listens already or stderr is closed."""
+    """Events are drawn on stderr, or in a notebook, inside the block, unless somebody listens or stderr is closed."""
     if events.anyone_listening() or sys.stderr is None:
         yield
         return
-    terminal = Terminal()
-    with events.listening(terminal):
+    drawn = notebook.Notebook() if notebook.running() else Terminal()
+    with events.listening(drawn):
         try:
             yield
         finally:
-            terminal.close()
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+            drawn.close()

@@ -94,10 +94,37 @@ class Prediction:
     label_map: uint8 (H, W), indices into `classes`.
     classes: names, in index order.
     confidence: float32 (C,), mean probability of each class over the pixels it won, at network resolution; 0 where it won none.
+    masks: bool (C, H, W), the pixels of each class, where classes may overlap (then the label map shows small masks over
+      large ones, VOID where there is none); else None.
     image: where the pixels came from, when that was a file.
+    shown: draws it as HTML for a notebook; the Predictor gives it, a copy in another process does not have it.
     """
 
     label_map: np.ndarray
     classes: tuple[str, ...]
     confidence: np.ndarray
     image: str | None = None
+    masks: np.ndarray | None = field(default=None, compare=False)
+    shown: Callable[[Prediction], str] | None = field(default=None, compare=False)
+
+    def areas(self) -> list[int]:
+        """How many pixels each class has."""
+        masks = self.masks
+        covers = (self.label_map == index if masks is None else masks[index] for index in range(len(self.classes)))
+        return [int(cover.sum()) for cover in covers]
+
+    def shares(self) -> tuple[tuple[str, ...], list[float]]:
+        """The classes and the share of the pixels that each has, 0..1."""
+        return self.classes, [count / max(self.label_map.size, 1) for count in self.areas()]
+
+    def __repr__(self) -> str:
+        found = sorted(zip(self.shares()[1], self.classes), key=lambda pair: -pair[0])
+        listed = ", ".join(f"{name} {100 * share:.1f} %" for share, name in found if share)
+        height, width = self.label_map.shape
+        return f"Prediction({self.image or 'pixels'}, {height} x {width}: {listed})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prediction, (self.label_map, self.classes, self.confidence, self.image, self.masks)
+
+    def _repr_html_(self) -> str | None:
+        return self.shown(self) if self.shown is not None else None

@@ -21,12 +21,14 @@ from maskwright.data.ledger import Ledger
 from maskwright.data.open import open_data
 from maskwright.data.split import Split
 
+UNMEASURED = "val: none, all images train"
+
 
 @dataclass(frozen=True)
 class Prepared:
     """Everything a training needs to know of its data.
 
-    data: all images that are left; train, val, test: parts of it (test may be empty).
+    data: all images that are left; train, val, test: parts of it (test may be empty, and val with `val: none`).
     inspected: pixel counts of `data`, row by row. formats: of each source, with why it was recognised.
     """
 
@@ -86,7 +88,8 @@ def gather(recipe: Recipe) -> Gathered:
     readers refuse as a whole.
     """
     ledger = Ledger()
-    groups = {"data": recipe.data, "val": recipe.val or [], "test": recipe.test or []}
+    val = recipe.val if isinstance(recipe.val, list) else []
+    groups = {"data": recipe.data, "val": val, "test": recipe.test or []}
     sources = [(role, source) for role, listed in groups.items() for source in listed]
     opened = [_open(source, ledger) for _, source in sources]
     inspected = inspect(edit.merge([data for data, _ in opened]), ledger)
@@ -105,11 +108,20 @@ def prepare(recipe: Recipe) -> Prepared:
     """The images that train, validate and test. Raises what `gather` raises, and DataError when a split cannot be made."""
     gathered = gather(recipe)
     kept = gathered.inspected
-    parts = _split(recipe, kept, gathered.roles)
+    parts = _fewer(recipe, kept, _split(recipe, kept, gathered.roles))
     for leak in split.leaks(parts, kept.digest_of):
         events.warn(f"the same image is in {' and '.join(leak.parts)}: {', '.join(leak.ids[:3])} ({leak.why})")
     train, val, test = (edit.select(kept.data, ids) for ids in (parts.train, parts.val, parts.test))
     return Prepared(kept.data, train, val, test, parts, kept, gathered.ledger, gathered.formats)
+
+
+def unseen(recipe: Recipe) -> Data:
+    """The images that a recipe trains with, those of official lists for other purposes left out, before any is decoded."""
+    data = edit.merge([_open(source, Ledger())[0] for source in recipe.data])
+    trains = [split.role_of(_list_name(data, row)) in (None, "train") for row in range(len(data))]
+    if not any(trains):
+        raise DataError("no image to train with is left", place=recipe.data[0].path, hint="`maskwright check` says why")
+    return data.select(np.flatnonzero(trains))
 
 
 def digest(ledger: Ledger) -> str:
@@ -140,14 +152,18 @@ def _split(recipe: Recipe, kept: Inspected, roles: Sequence[str]) -> Split:
     """The images of `val:` and `test:` sources go where the recipe says; the rest is split."""
     data, how = kept.data, recipe.split
     if how.file:
-        return split.load(how.file, data)
+        return _of_file(recipe, data)
     role = np.array(roles)[data.source]
     own = np.flatnonzero(role == "data")
     val, test = (tuple(data.ids[int(i)] for i in np.flatnonzero(role == name)) for name in ("val", "test"))
-    if recipe.val is not None and not val:
-        raise DataError("no usable image is left of the validation data", place=recipe.val[0].path)
     if recipe.val is not None:
-        train = tuple(data.ids[int(i)] for i in own if split.role_of(_list_name(data, int(i))) != "test")
+        is_test = np.array([split.role_of(_list_name(data, int(i))) == "test" for i in own])
+        train, own_test = (tuple(data.ids[int(i)] for i in own[rows]) for rows in (~is_test, is_test))
+    if recipe.val == "none":  # a test list stays one, unless it is all there is
+        return Split(train, (), own_test + test, UNMEASURED) if train else Split(own_test, (), test, UNMEASURED)
+    if recipe.val is not None:
+        if not val:
+            raise DataError("no usable image is left of the validation data", place=recipe.val[0].path)
         return Split(train, val, test, "validation data given by the recipe")
     made = split.make(
         data.select(own),
@@ -161,6 +177,31 @@ def _split(recipe: Recipe, kept: Inspected, roles: Sequence[str]) -> Split:
         digests=kept.digest_of,
     )
     return replace(made, test=made.test + test)
+
+
+def _of_file(recipe: Recipe, data: Data) -> Split:
+    """The split of `split.file`; with `val: none` its validation images train too."""
+    found = split.load(str(recipe.split.file), data)
+    if recipe.val == "none":
+        return replace(found, train=found.train + found.val, val=())
+    if not found.val:
+        hint = "to train without validation say `val: none`"
+        raise DataError("`val` is empty", place=recipe.split.file, hint=hint)
+    return found
+
+
+def _fewer(recipe: Recipe, kept: Inspected, parts: Split) -> Split:
+    """The split with `train.fraction` of its training images, the classes in balance."""
+    share = recipe.train.fraction
+    if share == 1:
+        return parts
+    chosen = set(parts.train)
+    train = kept.select([row for row, id in enumerate(kept.data.ids) if id in chosen])
+    few = edit.sample(
+        train.data, max(1, round(share * len(train.data))), seed=recipe.train.seed, presence=train.presence
+    )
+    events.say(f"{len(few)} of {len(train.data)} training images are used (train.fraction: {share:g})")
+    return replace(parts, train=tuple(few.ids), how=f"{parts.how}; {share:g} of the training images")
 
 
 def _list_name(data: Data, index: int) -> str | None:

@@ -123,7 +123,7 @@ def load(path: Path | str, data: Data | None = None) -> Split:
     for part, ids in lists.items():
         if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
             raise DataError(f"`{part}` is not a list of ids", place=path, hint=form)
-        if part != "test" and not ids:
+        if part == "train" and not ids:
             raise DataError(f"`{part}` is empty", place=path)
     train, val, test = (tuple(lists[part]) for part in PARTS)
     split = Split(train, val, test, f"from {path.name}: {stored.get('how', 'ids')}")

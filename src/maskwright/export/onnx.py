@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwright.bundles.bundle import Description
-from maskwright.core import files
+from maskwright.core import events, files
 from maskwright.core.errors import ModelError
 from maskwright.core.registry import missing_package
 from maskwright.core.types import Network
@@ -61,13 +61,11 @@ def onnx(
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_package(error.name or "onnx", "the ONNX export") from error
-    from maskwright.prediction import with_onnx, with_torch
+    from maskwright.prediction import with_torch
 
     with files.written_whole(Path(out)) as temporary:
-        _export(segmenter, description, temporary, opset)
-        _describe(temporary, {"contract": with_onnx.CONTRACT, with_onnx.KEY: json.dumps(description.to_json())})
-        network, _ = with_onnx.open_file(temporary)
-        parity = _compare(with_torch.live(segmenter), network, pixels)
+        network = _exported(segmenter, description, temporary, opset, pixels)
+        parity = _compare(with_torch.live(segmenter), network, pixels, description.multilabel)
         _judge(parity, Path(out))
         parity = Parity(**{**asdict(parity), "size_mb": round(temporary.stat().st_size / 1e6, 3), "opset": opset})
         _describe(temporary, {"parity": json.dumps(asdict(parity))})
@@ -75,9 +73,36 @@ def onnx(
     return parity
 
 
-def _export(segmenter: Segmenter, description: Description, path: Path, opset: int) -> None:
+def _exported(
+    segmenter: Segmenter, description: Description, path: Path, opset: int, pixels: Sequence[np.ndarray]
+) -> Network:
+    """The network in a new file. It takes any height and width where the model predicts at several scales, else one size."""
+    from maskwright.prediction import views, with_onnx, with_torch
+
+    def exported(*, any_size: bool) -> Network:
+        _export(segmenter, description, path, opset, any_size=any_size)
+        _describe(path, {"contract": with_onnx.CONTRACT, with_onnx.KEY: json.dumps(description.to_json())})
+        return with_onnx.open_file(path)[0]
+
+    sizes = {views.scaled(description.size, scale) for scale in description.tta["scales"]} - {description.size}
+    if not sizes:
+        return exported(any_size=False)
+    failures: tuple[type[Exception], ...] = (RuntimeError, ModelError, *with_onnx.ERRORS)
+    try:
+        network = exported(any_size=True)
+        _compare(with_torch.live(segmenter), network, [views.resized(pixels[0][0], size)[None] for size in sizes])
+        return network
+    except failures as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        size = "{} x {}".format(*description.size)
+        events.warn(f"model.onnx takes {size} alone, so predicting at other scales needs torch ({reason})")
+        return exported(any_size=False)
+
+
+def _export(segmenter: Segmenter, description: Description, path: Path, opset: int, *, any_size: bool) -> None:
     import torch
 
+    axes = {0: "n", 2: "h", 3: "w"} if any_size else {0: "n"}
     example = torch.zeros(1, 3, *description.size)
     model = copy.deepcopy(segmenter).eval().cpu()
     with warnings.catch_warnings():
@@ -90,7 +115,7 @@ def _export(segmenter: Segmenter, description: Description, path: Path, opset: i
             opset_version=opset,
             input_names=["image"],
             output_names=["logits"],
-            dynamic_axes={"image": {0: "n"}, "logits": {0: "n"}},
+            dynamic_axes={"image": axes, "logits": axes},
         )
 
 
@@ -104,7 +129,7 @@ def _describe(path: Path, metadata: dict[str, str]) -> None:
     onnx_package.save(model, str(path))
 
 
-def _compare(trained: Network, exported: Network, pixels: Sequence[np.ndarray]) -> Parity:
+def _compare(trained: Network, exported: Network, pixels: Sequence[np.ndarray], multilabel: bool = False) -> Parity:
     difference, changed, total = 0.0, 0, 0
     scale = 0.0
     for image in pixels:
@@ -113,7 +138,10 @@ def _compare(trained: Network, exported: Network, pixels: Sequence[np.ndarray]) 
             raise ModelError("the exported network answers in another shape or with numbers that are not finite")
         scale = max(scale, float(np.abs(expected).max()))
         difference = max(difference, float(np.abs(expected - actual).max()))
-        changed += int((expected.argmax(1) != actual.argmax(1)).sum())
+        if multilabel:
+            changed += int(((expected > 0) != (actual > 0)).any(axis=1).sum())
+        else:
+            changed += int((expected.argmax(1) != actual.argmax(1)).sum())
         total += expected[:, 0].size
     if difference > MAX_LOGIT_DIFFERENCE * max(scale, 1.0):
         raise ModelError(

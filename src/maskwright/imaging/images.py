@@ -161,6 +161,13 @@ def plan(original: tuple[int, int], size: tuple[int, int], how: Fit) -> Fitting:
     return Fitting((height, width), (h, w), ((h - inner_h) // 2, (w - inner_w) // 2, inner_h, inner_w))
 
 
+def long_side(original: tuple[int, int], base_size: int) -> tuple[int, int]:
+    """Height, width of an image of `original` (H, W) scaled so that its long side has `base_size` pixels."""
+    height, width = original
+    scale = base_size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def fit(image: np.ndarray, fitting: Fitting) -> np.ndarray:
     """An image uint8 (H, W, 3) at the network's size, uint8 (h, w, 3): Pillow's bilinear, antialiased where it shrinks.
 

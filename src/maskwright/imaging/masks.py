@@ -54,6 +54,32 @@ def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
     return label_map
 
 
+def class_masks(record: Record, labels: Sequence[int]) -> np.ndarray:
+    """What is drawn on an image, each class by itself: uint8 (len(labels), H, W) of 0, 1 and VOID.
+
+    1 where a region of the class lies, whatever else lies there; VOID where only a crowd of it does. A label-map file: 1
+    where it has the class; where it is VOID, so is every class.
+
+    labels: class indices; -1, which no region has, gives an empty mask.
+    """
+    height, width = record.size
+    if record.label_map is not None:
+        drawn = label_map(record)
+        masks = (drawn == np.asarray(labels, np.int16).reshape(-1, 1, 1)).astype(np.uint8)
+        masks[:, drawn == VOID] = VOID
+        return masks
+    channels = {label: channel for channel, label in enumerate(labels)}
+    canvas = np.zeros((len(labels), width, height), np.uint8)  # transposed, as in `paint`
+    for region in sorted(record.regions, key=lambda region: not region.crowd):  # crowds first
+        if region.label in channels:
+            rle = region_rle(region, record.size)
+            left, _, across, _ = coco.to_bbox(rle)
+            columns = slice(int(left), int(left + across))
+            drawn = coco.decode(rle).T[columns].view(bool)
+            np.copyto(canvas[channels[region.label], columns], VOID if region.crowd else 1, where=drawn)
+    return np.ascontiguousarray(canvas.transpose(0, 2, 1))
+
+
 def read_label_map(path: str | Path, coding: Coding, size: Size) -> np.ndarray:
     """A label-map file as uint8 (H, W) of class indices.
 

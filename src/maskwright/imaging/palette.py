@@ -37,10 +37,15 @@ def palette(num_classes: int) -> np.ndarray:
     return colours
 
 
-def class_colours(classes: Sequence[str]) -> np.ndarray:
-    """As `palette`, with a background at index 0 black and the other classes after it: uint8 (256, 3)."""
+def class_colours(classes: Sequence[str], overlapping: bool = False) -> np.ndarray:
+    """As `palette`, with a background at index 0 black and the other classes after it: uint8 (256, 3).
+
+    overlapping: VOID, where none of the classes is that may overlap, is black too.
+    """
     if not classes or classes[0] != BACKGROUND:
-        return palette(len(classes))
+        colours = palette(len(classes))
+        colours[VOID] = 0 if overlapping else colours[VOID]
+        return colours
     colours = np.roll(palette(len(classes) - 1), 1, axis=0)
     colours[0], colours[VOID] = 0, VOID_COLOUR
     return colours

@@ -59,10 +59,10 @@ def hydrogen_torch(scores: Scores) -> Restated:
     Inferred, since the product's source is not public: that empty pairs count 1 (the published second epoch, 0.5715, is
     the share of empty pairs), that the mean is over pairs, and that masks are compared at the network's size. Not
     reproduced: there each class is thresholded at a probability of 0.5 by itself, so that a pixel may have several
-    classes or none; label maps hold one class a pixel.
+    classes or none; label maps hold one class a pixel (models with `multilabel: true` do as it does).
     """
     first = scores.classes[0] == BACKGROUND
-    counts = scores.counts[scores.counts[:, 1].any(axis=1)][:, :, first:].astype(np.float64)
+    counts = scores.counts[scores.counts[:, 1].any(axis=1) | scores.overlapping][:, :, first:].astype(np.float64)
     common, truth, predicted = np.moveaxis(counts, 1, 0)
     iou = np.nan_to_num(ratio(common, truth + predicted - common), nan=1.0)
     num_images, num_classes = iou.shape
@@ -97,6 +97,8 @@ def sagemaker(scores: Scores, *, stored_values: tuple[int, ...] | None = None) -
 
     stored_values: the value that label files store for each class, in any order; None = 0, 1, 2, ... without gaps.
     """
+    if scores.overlapping:
+        raise DataError("the sagemaker convention knows one class a pixel, and these classes overlap")
     num = len(scores.classes)
     stored = tuple(range(num)) if stored_values is None else tuple(stored_values)
     if len(set(stored)) != num or len(stored) != num or min(stored) < 0 or max(stored) >= _MOST_VALUES:

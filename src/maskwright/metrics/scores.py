@@ -19,6 +19,7 @@ import numpy as np
 from maskwright.core.errors import DataError
 from maskwright.core.files import written_whole
 from maskwright.core.types import BACKGROUND
+from maskwright.metrics import markup
 from maskwright.metrics.intervals import CONFIDENCE, Estimate, bootstrap
 
 SCHEMA = 1
@@ -79,6 +80,8 @@ class Scores:
     resolution, decision: words for the convention.
     headlines: the names of MEASURES -> Estimate; `miou_foreground` only where there is a background.
     resamples, seed: of the bootstrap.
+    overlapping: each class has masks of its own. Then `void` counts the VOID pixels of all masks, the matrix knows hits and
+      misses (last column) only, and there is no pixel accuracy, as a pixel is of several classes or of none.
     """
 
     classes: tuple[str, ...]
@@ -92,17 +95,23 @@ class Scores:
     headlines: dict[str, Estimate]
     resamples: int
     seed: int
+    overlapping: bool = False
 
     @classmethod
     def of(cls, *, classes: tuple[str, ...], counts: np.ndarray, resamples: int, seed: int, **rest: Any) -> Scores:
         """Scores of these counts; computes the headlines. The arguments are the fields."""
         names = [n for n in MEASURES if n != "miou_foreground" or classes[0] == BACKGROUND]
+        if rest.get("overlapping"):
+            names.remove("pixel_accuracy")
         estimates = bootstrap(counts, _measures(counts, names), resamples=resamples, seed=seed)
         headlines = dict(zip(names, estimates, strict=True))
         return cls(classes=classes, counts=counts, resamples=resamples, seed=seed, headlines=headlines, **rest)
 
     def __getitem__(self, headline: str) -> float | None:
         return self.headlines[headline].value
+
+    def _repr_html_(self) -> str:
+        return markup.scores(self.headlines, MEASURES, self.per_class, self.convention)
 
     @cached_property
     def totals(self) -> np.ndarray:
@@ -111,9 +120,10 @@ class Scores:
 
     @property
     def pixels(self) -> dict[str, int]:
-        """total = scored + void; unanswered: scored pixels that were predicted VOID."""
+        """total = scored + void; unanswered: scored pixels that were predicted VOID. Overlapping: scored are true pixels."""
         scored, void = int(self.totals[1].sum()), int(self.void.sum())
-        return {"total": scored + void, "scored": scored, "void": void, "unanswered": int(self.matrix[:, -1].sum())}
+        unanswered = 0 if self.overlapping else int(self.matrix[:, -1].sum())
+        return {"total": scored + void, "scored": scored, "void": void, "unanswered": unanswered}
 
     @cached_property
     def per_class(self) -> tuple[ClassScore, ...]:
@@ -132,6 +142,8 @@ class Scores:
         iou = _iou(np.moveaxis(self.counts, 1, 0))
         scored = truth.sum(axis=1, dtype=np.int64)
         mean, accuracy = _mean(iou, truth > 0), ratio(common.sum(axis=1, dtype=np.int64), scored)
+        if self.overlapping:
+            accuracy = np.full_like(accuracy, np.nan)
         return tuple(
             ImageScore(
                 id=self.ids[i],
@@ -151,11 +163,13 @@ class Scores:
         drawn = f"{self.resamples:,} resamples, seed {self.seed}"
         known = any(estimate.low is not None for estimate in self.headlines.values())
         interval = f"{CONFIDENCE:.0%} percentile bootstrap over images ({drawn})" if known else "none"
+        labels, wrong = "one label per pixel", "; a pixel predicted void is wrong"
+        if self.overlapping:
+            labels, wrong = "one mask per class, which may overlap", ""
         return (
-            f"IoU, Dice and accuracies are pooled over the pixels of all images, at {self.resolution}, one label per "
-            f"pixel ({self.decision}); means count the {present} of {len(self.classes)} classes that the truth has, "
-            "except `all classes`, where absent ones count 0; void pixels count nowhere; a pixel predicted void is "
-            f"wrong; intervals: {interval}."
+            f"IoU, Dice and accuracies are pooled over the pixels of all images, at {self.resolution}, {labels} "
+            f"({self.decision}); means count the {present} of {len(self.classes)} classes that the truth has, "
+            f"except `all classes`, where absent ones count 0; void pixels count nowhere{wrong}; intervals: {interval}."
         )
 
     def summary(self) -> dict[str, Any]:
@@ -168,6 +182,7 @@ class Scores:
             "convention": self.convention,
             "resolution": self.resolution,
             "decision": self.decision,
+            "overlapping": self.overlapping,
             "interval": {"confidence": CONFIDENCE, "resamples": self.resamples, "seed": self.seed},
             "classes": [{n: getattr(c, n) for n in ClassScore.__slots__} for c in self.per_class],
         }
@@ -208,6 +223,7 @@ class Scores:
             headlines={name: Estimate.from_json(e) for name, e in value["headlines"].items()},
             resamples=value["interval"]["resamples"],
             seed=value["interval"]["seed"],
+            overlapping=value.get("overlapping", False),
         )
 
     def csv(self, path: Path) -> None:

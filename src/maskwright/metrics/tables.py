@@ -98,6 +98,9 @@ def class_table(scores: Scores, *, width: int = 80, plain: bool = False) -> Tabl
 def counted(scores: Scores) -> list[str]:
     """What was scored, of what there was."""
     pixels = scores.pixels
+    if scores.overlapping:
+        found = f"{len(scores.ids):,} of {scores.expected:,} images scored"
+        return [f"{found}; {pixels['scored']:,} pixels in the true masks of all classes, {pixels['void']:,} void"]
     lines = [
         f"{len(scores.ids):,} of {scores.expected:,} images scored; "
         f"{pixels['scored']:,} of {pixels['total']:,} pixels scored, {pixels['void']:,} void"

@@ -9,8 +9,10 @@ A network takes normalised images float (B, 3, H, W), H and W multiples of its `
     head_names: tuple[str, ...]   beginnings of the state-dict keys whose rows are classes
 
 and, only where it needs them, `normalization: str` (the one input scale it works with, see `segmenter.NORMALIZATIONS`),
-`absorb_normalization(mean, std)` (make weights for another scale fit that one) and `sliced_weights = True` (wider
-pretrained layers are cut to their first channels).
+`absorb_normalization(mean, std)` (make weights for another scale fit that one), `sliced_weights = True` (wider
+pretrained layers are cut to their first channels), `aux_weight: float` (in train mode it returns a tuple: logits and
+auxiliary logits of any size, whose loss counts this much), `own_weights()` (what it brings itself, see
+`transformers_networks`) and `options` (those that build it again on any machine, where the recipe's would not).
 """
 
 from maskwright.core.registry import Registry
@@ -21,5 +23,22 @@ MODELS: Registry = Registry(
         "unet": "maskwright.models.unet:unet",
         "lens": "maskwright.models.lens:lens",
         "lraspp": "maskwright.models.lraspp:lraspp",
+        "unet++": "maskwright.models.unet:unet_plus_plus",
+        "fpn": "maskwright.models.pyramids:fpn",
+        "pspnet": "maskwright.models.pyramids:pspnet",
+        "deeplabv3": "maskwright.models.pyramids:deeplabv3",
+        "deeplabv3+": "maskwright.models.pyramids:deeplabv3_plus",
+        "upernet": "maskwright.models.pyramids:upernet",
+        "segformer": "maskwright.models.pyramids:segformer",
+        "fcn8s": "maskwright.models.fcn:fcn8s",
+        "fcn16s": "maskwright.models.fcn:fcn16s",
+        "fcn32s": "maskwright.models.fcn:fcn32s",
+        "residual_unet": "maskwright.models.residual_unet:residual_unet",
+        "fcn_resnet50": "maskwright.models.torchvision_networks:fcn_resnet50",
+        "fcn_resnet101": "maskwright.models.torchvision_networks:fcn_resnet101",
+        "deeplabv3_resnet50": "maskwright.models.torchvision_networks:deeplabv3_resnet50",
+        "deeplabv3_resnet101": "maskwright.models.torchvision_networks:deeplabv3_resnet101",
+        "lraspp_mobilenet_v3_large": "maskwright.models.torchvision_networks:lraspp_mobilenet_v3_large",
+        "transformers": "maskwright.models.transformers_networks:transformers",
     },
 )

@@ -1,6 +1,7 @@
 """Encoders by name: all that is asked of segmentation_models_pytorch and timm stands in this file.
 
 A name is one of segmentation_models_pytorch (`resnet34`, `mobilenet_v2`, ...) or `tu-` and one of timm (`tu-convnext_tiny`).
+TORCHVISION are encoders of networks that torchvision builds whole: they have weights, but fit no other network.
 An encoder returns its features from full resolution down, each level half as large as the one before.
 """
 
@@ -15,6 +16,7 @@ from urllib.parse import urlparse
 
 import timm
 import torch
+import torchvision
 from huggingface_hub import constants as hub
 from huggingface_hub.errors import HfHubHTTPError
 from segmentation_models_pytorch import encoders as library
@@ -28,6 +30,9 @@ DOWNLOAD_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__b
 REFUSALS = (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError, AttributeError, AssertionError)
 
 
+TORCHVISION = ("mobilenet_v3_large",)
+
+
 def names() -> list[str]:
     """Every encoder name that can be used."""
     return sorted(library.get_encoder_names()) + sorted(f"tu-{name}" for name in timm.list_models())
@@ -35,14 +40,29 @@ def names() -> list[str]:
 
 def check(name: str) -> str:
     """The name itself when it is an encoder's; RecipeError with the nearest names otherwise."""
-    known = name in library.encoders or (name.startswith("tu-") and timm.is_model(name[3:]))
-    if not known:
+    if not is_usable(name):
         near = suggestion(name, names())
         hint = (
             near if near.startswith("did") else "see the encoders of segmentation_models_pytorch, or `tu-` and timm's"
         )
         raise RecipeError(f"no encoder is called `{name}`", hint=hint)
     return name
+
+
+def is_usable(name: str) -> bool:
+    """Whether an encoder of this name can be put into a network."""
+    return name in library.encoders or (name.startswith("tu-") and timm.is_model(name[3:]))
+
+
+def is_known(name: str) -> bool:
+    """Whether a library knows this encoder; it may have weights for it."""
+    return name in TORCHVISION or is_usable(name)
+
+
+def only_size(name: str) -> int | None:
+    """The one height and width an encoder takes, or None when it takes any."""
+    said = timm.models.get_pretrained_cfg(name[3:]) if name.startswith("tu-") else None
+    return int(said.input_size[-1]) if said is not None and said.fixed_input_size else None
 
 
 def build(name: str, make: Callable[[], nn.Module], hint: str = "choose another encoder") -> nn.Module:
@@ -63,6 +83,8 @@ def file_stem(name: str) -> str:
 
 def pretrained_tags(name: str) -> tuple[str, ...]:
     """The kinds of pretrained weights the library offers for an encoder; `imagenet` stands for timm's own."""
+    if name in TORCHVISION:
+        return ("imagenet",)
     if name.startswith("tu-"):
         return ("imagenet",) if timm.models.is_model_pretrained(name[3:]) else ()
     return tuple(library.encoders.get(name, {}).get("pretrained_settings", {}))
@@ -70,6 +92,8 @@ def pretrained_tags(name: str) -> tuple[str, ...]:
 
 def expected_input(name: str, tag: str = "imagenet") -> tuple[list[float], list[float]] | None:
     """Mean and std, for pixels 0..255, of the library's weights; None where it does not say, or cannot offline."""
+    if name in TORCHVISION:
+        return [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
     try:
         if name.startswith("tu-"):
             said = timm.models.get_pretrained_cfg(name[3:])
@@ -97,6 +121,8 @@ def download(name: str, tag: str = "imagenet") -> dict[str, Tensor]:
     try:
         with cache_only_when_offline() as offline, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if name in TORCHVISION:
+                return dict(torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False))
             encoder = library.get_encoder(name, weights=True if name.startswith("tu-") else tag)
     except DOWNLOAD_ERRORS as error:
         why = "no network" if offline else (str(error).splitlines() or [type(error).__name__])[0]
@@ -142,10 +168,6 @@ def first_convolution(module: nn.Module) -> nn.Conv2d | None:
 
 def first_batch_norm(module: nn.Module) -> nn.BatchNorm2d | None:
     return next((m for m in module.modules() if isinstance(m, nn.BatchNorm2d)), None)
-
-
-def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 def is_fresh(norm: nn.BatchNorm2d) -> bool:

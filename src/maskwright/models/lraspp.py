@@ -9,6 +9,7 @@ from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from maskwright.core.errors import RecipeError
 from maskwright.models import encoders
+from maskwright.models.encoded import checked_stride
 
 
 def lraspp(
@@ -20,8 +21,7 @@ def lraspp(
     inter_channels: channels of the head.
     output_stride: how far the encoder shrinks the image; 16 as in the paper, 32 for encoders that cannot be dilated.
     """
-    if output_stride not in (16, 32):
-        raise RecipeError(f"output_stride can be 16 or 32, not {output_stride}")
+    checked_stride(output_stride, (16, 32))
     if inter_channels < 1:
         raise RecipeError(f"inter_channels must be at least 1, not {inter_channels}")
     hint = "set `output_stride: 32`, or choose another encoder"

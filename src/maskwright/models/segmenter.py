@@ -3,6 +3,8 @@
     segmenter(images, targets) -> dict of losses, in train and in eval mode
     segmenter(images)          -> logits float32 (B, C, H, W)
 
+A network that answers with a second, auxiliary set of logits in train mode has one more loss, `aux`.
+
 images: float32 (B, 3, H, W), 0..255; targets: int64 (B, H, W), class indices and VOID.
 """
 
@@ -13,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskwright.core.errors import ModelError
@@ -85,11 +87,18 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
         height, width = images.shape[-2:]
         inputs = self._padded((images - self.mean) / self.std)
-        logits = self.network(inputs)[..., :height, :width].float()
+        output = self.network(inputs)
+        logits, auxiliary = output if isinstance(output, tuple) else (output, None)
+        logits = logits[..., :height, :width].float()
         if targets is None:
             return logits
         assert self.criterion is not None, "a segmenter needs its criterion before it can give losses"
-        return self.criterion(logits, targets)
+        losses = self.criterion(logits, targets)
+        if auxiliary is None:
+            return losses
+        auxiliary = interpolate(auxiliary.float(), size=inputs.shape[-2:], mode="bilinear", align_corners=False)
+        second = self.criterion(auxiliary[..., :height, :width], targets)
+        return {**losses, "aux": float(self.network.aux_weight) * torch.stack(list(second.values())).sum()}  # type: ignore[arg-type]
 
     def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -77,8 +77,9 @@ def load(
     """Sets a network's weights from `source` and tells which pixel scale they need.
 
     source: `imagenet` (or another kind the library offers for the encoder), a file, a bundle or run folder, `none`, or
-      `auto`: as `imagenet`, but where that cannot be had a loud warning and random weights. For `imagenet` and `auto` a
-      file in the folder $MASKWRIGHT_WEIGHTS whose name begins with the encoder's goes before a download.
+      `auto`: what the network brings itself (`own_weights`), else as `imagenet`, but where that cannot be had a loud
+      warning and random weights. For `imagenet` and `auto` a file in the folder $MASKWRIGHT_WEIGHTS whose name begins with
+      the encoder's goes before a download.
     normalization: one of NORMALIZATIONS, or `auto`: what the source says, else what its first layer shows, else `imagenet`.
     classes: the network's classes; from a bundle, the head keeps the rows of classes of the same name.
     encoder: the encoder's name, where it is not `network.encoder_name`.
@@ -90,7 +91,7 @@ def load(
         hint = suggestion(normalization, ["auto", *NORMALIZATIONS])
         raise RecipeError(f"no normalization is called `{normalization}`", place="model.normalization", hint=hint)
     name = encoder or str(network.encoder_name)
-    found = _find(source, name)
+    found = _find(network, source, name)
     if not found.state:
         return Loaded(found.words, _scale_without_weights(network, normalization))
     chosen = _fit(network, found, classes, name)
@@ -99,7 +100,7 @@ def load(
         for key, value in chosen.values.items():
             own[key].copy_(value)
     scale, notes = _scale(network, normalization, found, name)
-    _warn_of_folded_norms(network, found)
+    _warn_of_folded_norms(network, found, chosen.values)
     skipped = tuple(
         (key, chosen.why.get(key, "the network has no such layer")) for key in found.state if key not in chosen.used
     )
@@ -109,10 +110,16 @@ def load(
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
-def _find(source: str, encoder: str) -> _Source:
+def _find(network: nn.Module, source: str, encoder: str) -> _Source:
     """The weights that a recipe's `weights` names."""
     if source == "none":
         return _Source("none, the network starts from random values", {})
+    own = getattr(network, "own_weights", None)
+    if source == "auto" and own is not None:
+        words, state, scale = own()
+        return _Source(words, state, normalization=normalization_named(*scale) if scale else None)
+    if source == "auto" and not encoders.is_known(encoder):
+        return _Source("none exist for this network, it starts from random values", {})
     if source == "auto":
         tags = encoders.pretrained_tags(encoder)
         try:
@@ -144,7 +151,7 @@ def file_in_folder(encoder: str) -> Path | None:
     folder, wanted = Path(setting).expanduser(), encoders.file_stem(encoder)
     if not folder.is_dir():
         raise SetupError(f"${FOLDER} is not a folder", place=folder)
-    stems = {encoders.file_stem(name) for name in encoders.names()}
+    stems = {encoders.file_stem(name) for name in (*encoders.names(), *encoders.TORCHVISION)}
 
     def is_for(name: str, stem: str) -> bool:
         return name.startswith(stem) and not name[len(stem) : len(stem) + 1].isalnum()
@@ -237,14 +244,18 @@ def _first_channels(value: Tensor, own: Tensor) -> Tensor | None:
 def _rows(old_classes: Sequence[str], classes: Sequence[str]) -> Cut:
     """Cuts a head: rows of classes that both know are taken, by name, the others stay as the network has them.
 
-    A head has one row a class, or one less where the first class has none (`lens`).
+    A head has one row a class, one less where the first class has none (`lens`), or one more for `nothing` (Mask2Former).
     """
+
+    def row_names(names: Sequence[str], count: int) -> list[object]:
+        more = count - len(names)
+        return [*names[max(0, -more) :], *range(more)]
 
     def cut(value: Tensor, own: Tensor) -> Tensor | None:
         if value.shape[1:] != own.shape[1:]:
             return None
-        rows = dict(zip(old_classes[len(old_classes) - len(value) :], value, strict=True))
-        names = classes[len(classes) - len(own) :]
+        rows = dict(zip(row_names(old_classes, len(value)), value, strict=True))
+        names = row_names(classes, len(own))
         return torch.stack(
             [rows[name].to(row.dtype) if name in rows else row for name, row in zip(names, own, strict=True)]
         )
@@ -305,8 +316,9 @@ def _scale_without_weights(network: nn.Module, asked: str) -> str:
     return own or (asked if asked != "auto" else "imagenet")
 
 
-def _warn_of_folded_norms(network: nn.Module, source: _Source) -> None:
-    norms = encoders.batch_norms(network.encoder)  # type: ignore[arg-type]
+def _warn_of_folded_norms(network: nn.Module, source: _Source, values: Mapping[str, Tensor]) -> None:
+    named = network.encoder.named_modules(prefix="encoder")  # type: ignore[union-attr,operator]
+    norms = [m for name, m in named if isinstance(m, nn.BatchNorm2d) and f"{name}.running_mean" in values]
     if norms and all(encoders.is_fresh(norm) for norm in norms):
         events.warn(
             f"{source.words}: its BatchNorm layers never saw an image (all means 0, all variances 1), as in weights that "

@@ -17,9 +17,10 @@ from maskwright.core import events
 from maskwright.core.errors import DataError
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
-from maskwright.core.types import VOID, Coding, Record
+from maskwright.core.types import BACKGROUND, VOID, Coding, Record
 from maskwright.imaging import masks
 from maskwright.metrics.confusion import Confusion
+from maskwright.metrics.overlaps import Overlaps
 from maskwright.metrics.scores import Scores
 from maskwright.prediction.predictor import Predictor
 
@@ -33,10 +34,35 @@ def evaluate(predictor: Predictor, data: Data, *, label: str = "evaluate", resam
 
     Raises DataError when the data have a class that the model does not know.
     """
+    if predictor.description.multilabel:
+        return _evaluate_masks(predictor, data, label, resamples)
     table = class_table(data.classes, predictor.classes)
     return score(
-        lambda record: predictor(record.image, upright=record.upright).label_map, data, predictor.classes, table, label
+        lambda record: predictor(record.image, upright=record.upright).label_map,
+        data,
+        predictor.classes,
+        table,
+        label,
+        decision=predictor.decision,
+        resamples=resamples,
     )
+
+
+def _evaluate_masks(predictor: Predictor, data: Data, label: str, resamples: int) -> Scores:
+    """Each class's mask against what was drawn of it, hidden by other classes or not."""
+    labels = mask_labels(data.classes, predictor.classes)
+    overlaps = Overlaps(predictor.classes)
+
+    def counted(record: Record) -> Overlaps:
+        predicted = predictor(record.image, upright=record.upright).masks
+        assert predicted is not None
+        one = Overlaps(predictor.classes)
+        one.add(record.id, masks.class_masks(record, labels), predicted)
+        return one
+
+    for one in events.progress(ordered(counted, data, THREADS), label, len(data)):
+        overlaps.merge(one)
+    return overlaps.scores(expected=len(data), decision=predictor.decision, resamples=resamples)
 
 
 def evaluate_folder(folder: str | Path, data: Data) -> Scores:
@@ -81,10 +107,21 @@ def score(
     return confusion.scores(expected=len(data), decision=decision, resamples=resamples)
 
 
-def class_table(given: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """uint8 (256,): index in `given` -> index in `known`, by name; VOID stays VOID. DataError for a name not known."""
+def mask_labels(given: tuple[str, ...], known: tuple[str, ...]) -> list[int]:
+    """The index in `given` of each class in `known`, -1 where it is not there. DataError for a name not known."""
+    class_table(given, known, overlapping=True)
+    return [given.index(name) if name in given else -1 for name in known]
+
+
+def class_table(given: tuple[str, ...], known: tuple[str, ...], overlapping: bool = False) -> np.ndarray:
+    """uint8 (256,): index in `given` -> index in `known`, by name; VOID stays VOID. DataError for a name not known.
+
+    overlapping: the model has masks that may overlap and no background; where the data have one it becomes VOID.
+    """
     table = np.full(256, VOID, np.uint8)
     for index, name in enumerate(given):
+        if overlapping and name == BACKGROUND:
+            continue
         if name not in known:
             hint = f"{suggestion(name, known)}; rename or drop it with `classes:`"
             raise DataError(f"the data have the class `{name}`, which the model does not know", hint=hint)

@@ -1,4 +1,4 @@
-"""Predicting files, folders and globs: index PNGs at original size, overlays, cut-outs, and a table of areas."""
+"""Predicting files, folders and globs: index PNGs at original size, overlays, cut-outs, probabilities, a table of areas."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import numpy as np
 from maskwright.core import events, files
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import suggestion
-from maskwright.core.types import Prediction
+from maskwright.core.types import VOID, Prediction
 from maskwright.imaging import draw, images
 from maskwright.imaging.palette import class_colours
+from maskwright.prediction import probabilities as numbers
 from maskwright.prediction.evaluation import THREADS, ordered
 from maskwright.prediction.predictor import Predictor
+
+Row = tuple[str, int, int, str, int, str, str, str]  # of predictions.csv
 
 
 @dataclass
@@ -51,55 +54,77 @@ def find(where: str | Path) -> tuple[Path, list[Path]]:
 
 
 def predict_all(
-    predictor: Predictor, where: str | Path, out: Path, *, overlays: bool = True, cutout: str | None = None
+    predictor: Predictor,
+    where: str | Path,
+    out: Path,
+    *,
+    overlays: bool = True,
+    cutout: str | None = None,
+    probabilities: str | None = None,
 ) -> Written:
     """Predicts every image of `where` into the folder `out`.
 
-    Writes `masks/NAME.png` (palette PNG of class indices at original size), `overlays/NAME.jpg`,
-    `cutouts/NAME.png` (the pixels of one class, transparent elsewhere) and `predictions.csv`.
+    Writes `masks/NAME.png` (palette PNG of class indices at original size; where classes overlap a PNG of 0 and 255 for
+    each, `masks/NAME/INDEX_CLASS.png`), `overlays/NAME.jpg`,
+    `cutouts/NAME.png` (the pixels of one class, transparent elsewhere), `probabilities/NAME.npz` or one 16-bit PNG a class
+    in `probabilities/NAME/`, and `predictions.csv`.
     An image that cannot be read is named in the table and in `failed`; the others go on.
     """
     if cutout is not None and cutout not in predictor.classes:
         raise RecipeError(
             f"no class is called `{cutout}`", place="--cutout", hint=suggestion(cutout, predictor.classes)
         )
+    numbers.check(probabilities)
     home, found = find(where)
     files.check_writable(out)
     written = Written(out, pixels=dict.fromkeys(predictor.classes, 0))
     names = _names(home, found)
 
-    def work(path: Path) -> tuple[Path, Prediction | None, str]:
+    def work(path: Path) -> tuple[Path, list[Row] | None, str]:
         try:
-            prediction = predictor(path)
+            if probabilities is None:
+                prediction = predictor(path)
+            else:
+                prediction = _with_probabilities(predictor, path, out / "probabilities" / names[path], probabilities)
             _write_pictures(path, names[path], prediction, out, overlays, cutout)
         except DataError as error:
             return path, None, str(error)
         except OSError as error:
             raise files.cannot_write(out, error) from error
-        return path, prediction, ""
+        return path, list(_rows(names[path], prediction)), ""
 
     with files.written_whole(out / "predictions.csv") as temporary, temporary.open("w", newline="") as table:
         writer = csv.writer(table)
         writer.writerow(["image", "height", "width", "class", "pixels", "share", "confidence", "error"])
-        for path, prediction, error in events.progress(ordered(work, found, THREADS), "predict", len(found)):
-            if prediction is None:
+        for path, rows, error in events.progress(ordered(work, found, THREADS), "predict", len(found)):
+            if rows is None:
                 written.failed[str(path)] = error
                 writer.writerow([names[path], "", "", "", "", "", "", error])
                 continue
             written.images += 1
-            for row in _rows(names[path], prediction):
+            for row in rows:
                 writer.writerow(row)
                 written.pixels[row[3]] += row[4]
     return written
 
 
+def _with_probabilities(predictor: Predictor, path: Path, target: Path, kind: str) -> Prediction:
+    with numbers.File(target, kind, predictor.classes, exclusive=not predictor.description.multilabel) as file:
+        return predictor(path, keep=file)
+
+
 def _write_pictures(
     path: Path, name: str, prediction: Prediction, out: Path, overlays: bool, cutout: str | None
 ) -> None:
-    colours = class_colours(prediction.classes)
-    target = out / "masks" / f"{name}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    images.save_label_map(target, prediction.label_map, colours)
+    masks, classes = prediction.masks, prediction.classes
+    colours = class_colours(classes, masks is not None)
+    if masks is None:
+        target = out / "masks" / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        images.save_label_map(target, prediction.label_map, colours)
+    else:
+        for stem, mask in zip(numbers.file_names(classes), masks, strict=True):
+            _save(out / "masks" / name / f"{stem}.png", draw.encode(mask * np.uint8(255), "png", 100))
     if not (overlays or cutout):
         return
     pixels = images.read(path)
@@ -107,7 +132,9 @@ def _write_pictures(
         picture = draw.overlay(pixels, prediction.label_map, colours)
         _save(out / "overlays" / f"{name}.jpg", draw.encode(picture, "jpeg", 90))
     if cutout:
-        picture = draw.cutout(pixels, prediction.label_map, prediction.classes.index(cutout))
+        index = classes.index(cutout)
+        cover = prediction.label_map == index if masks is None else masks[index]
+        picture = draw.cutout(pixels, np.where(cover, np.uint8(index), np.uint8(VOID)), index)
         _save(out / "cutouts" / f"{name}.png", draw.encode(picture, "png", 100))
 
 
@@ -116,13 +143,11 @@ def _save(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _rows(name: str, prediction: Prediction) -> Iterator[tuple[str, int, int, str, int, str, str, str]]:
+def _rows(name: str, prediction: Prediction) -> Iterator[Row]:
     height, width = prediction.label_map.shape
-    counts = np.bincount(prediction.label_map.ravel(), minlength=256)
-    for index, label in enumerate(prediction.classes):
-        if counts[index]:
-            share, sure = counts[index] / (height * width), prediction.confidence[index]
-            yield name, height, width, label, int(counts[index]), f"{share:.6f}", f"{sure:.4f}", ""
+    for label, count, sure in zip(prediction.classes, prediction.areas(), prediction.confidence, strict=True):
+        if count:
+            yield name, height, width, label, count, f"{count / (height * width):.6f}", f"{sure:.4f}", ""
 
 
 def _names(home: Path, found: list[Path]) -> dict[Path, str]:

@@ -1,61 +1,63 @@
-"""Images larger than the network: overlapping windows of the original pixels, their probabilities blended at the seams.
+"""Images larger than the network: overlapping windows, their probabilities blended at the seams.
 
-Memory stays bounded by the image's width: rows are decided as soon as no later window can reach them.
+Memory stays bounded by the image's width: rows are handed on as soon as no later window can reach them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
-from maskwright.core.types import Network
+from maskwright.imaging.images import PAD_COLOUR
 
 OVERLAP = 0.25  # of the window, shared with each neighbour
-PAD = (124, 116, 104)  # mean colour of photographs, as `images.fit` pads
+Answer = Callable[[np.ndarray], np.ndarray]  # window uint8 (h, w, 3) -> probabilities float32 (C, h, w)
 
 
-def predict(
-    network: Network, image: np.ndarray, size: tuple[int, int], num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Label map uint8 (H, W) and confidence float32 (C,) of a uint8 RGB (H, W, 3) image, at its own resolution.
+def bands(
+    answer: Answer, image: np.ndarray, size: tuple[int, int], overlap: float = OVERLAP
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, probabilities float32 (C, rows, W)) of uint8 RGB (H, W, 3), from top to bottom, each row once.
 
-    Softmax probabilities of overlapping windows are averaged with weights that fall linearly to the window's border.
+    Probabilities of overlapping windows are averaged with weights that fall linearly to the window's border.
+
+    size: height, width of a window. overlap: share of a window that its neighbour sees too, 0 to 0.9.
     """
     height, width = image.shape[:2]
     rows, columns = size
-    weight = np.minimum.outer(_ramp(rows), _ramp(columns)).astype(np.float32)
-    tops, lefts = starts(height, rows), starts(width, columns)
-    band = np.zeros((num_classes, rows, max(width, columns)), np.float32)  # the rows windows may still add to
-    label_map = np.empty((height, width), np.uint8)
-    sums, counts = np.zeros(num_classes), np.zeros(num_classes)
+    weight = np.minimum.outer(_ramp(rows, overlap), _ramp(columns, overlap)).astype(np.float32)
+    tops, lefts = starts(height, rows, overlap), starts(width, columns, overlap)
+    weights = np.zeros((rows, max(width, columns)), np.float32)
+    band: np.ndarray | None = None  # the rows that windows may still add to
     for number, top in enumerate(tops):
         for left in lefts:
             window = _padded(image[top : top + rows, left : left + columns], size)
-            pixels = np.ascontiguousarray(window.transpose(2, 0, 1)[None], np.float32)
-            band[:, :, left : left + columns] += _softmax(network(pixels)[0]) * weight
-        last = number == len(tops) - 1
-        done = (height if last else tops[number + 1]) - top
-        decided = band[:, :done, :width]
-        best = decided.argmax(0)
-        label_map[top : top + done] = best
-        probability = np.take_along_axis(decided, best[None], 0)[0] / decided.sum(0)
-        sums += np.bincount(best.ravel(), probability.ravel(), num_classes)
-        counts += np.bincount(best.ravel(), minlength=num_classes)
-        band[:, : rows - done] = band[:, done:].copy()
-        band[:, rows - done :] = 0
-    return label_map, (sums / np.maximum(counts, 1)).astype(np.float32)
+            found = answer(window)
+            if band is None:
+                band = np.zeros((len(found), *weights.shape), np.float32)
+            band[:, :, left : left + columns] += found * weight
+            weights[:, left : left + columns] += weight
+        assert band is not None
+        done = (height if number == len(tops) - 1 else tops[number + 1]) - top
+        yield top, band[:, :done, :width] / weights[:done, :width]
+        for sums in (band, weights):
+            sums[..., : rows - done, :] = sums[..., done:, :].copy()
+            sums[..., rows - done :, :] = 0
 
 
-def starts(length: int, window: int) -> list[int]:
-    """First pixels of evenly spread windows that cover `length` and overlap by at least OVERLAP."""
+def starts(length: int, window: int, overlap: float = OVERLAP) -> list[int]:
+    """First pixels of evenly spread windows that cover `length` and overlap by at least `overlap`."""
     if length <= window:
         return [0]
-    count = int(np.ceil((length - window) / (window * (1 - OVERLAP)))) + 1
+    step = max(1.0, window * (1 - overlap))
+    count = int(np.ceil((length - window) / step)) + 1
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
-def _ramp(length: int) -> np.ndarray:
+def _ramp(length: int, overlap: float) -> np.ndarray:
     """1 in the middle, falling linearly over the overlap to a small positive value at both ends."""
-    reach = max(1, int(length * OVERLAP))
+    reach = max(1, int(length * overlap))
     distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1
     return np.minimum(distance / reach, 1.0)
 
@@ -64,11 +66,6 @@ def _padded(window: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if window.shape[:2] == size:
         return window
     full = np.empty((*size, 3), np.uint8)
-    full[:] = PAD
+    full[:] = PAD_COLOUR
     full[: window.shape[0], : window.shape[1]] = window
     return full
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(0))
-    return shifted / shifted.sum(0)

@@ -14,12 +14,14 @@ from maskwright.core.errors import ModelError
 from maskwright.core.types import Network
 
 CONTRACT = "network/1"  # float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)
-ERRORS = tuple(e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception))  # no common base
+ERRORS: tuple[type[Exception], ...] = tuple(  # they have no common base
+    e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception)
+)
 KEY = "maskwright"  # metadata: the Description as JSON; "contract" stands beside it
 
 
-def open_file(path: str | Path, *, threads: int = 0) -> tuple[Network, Description]:
-    """The network and its description from a model.onnx.
+def open_file(path: str | Path, *, threads: int = 0) -> tuple[Network, Description, tuple[int, int] | None]:
+    """The network and its description from a model.onnx, and the height and width it takes (None: any).
 
     Raises ModelError when the file is missing, torn, not ONNX, not ours, or of a contract this version does not know.
     """
@@ -47,4 +49,6 @@ def open_file(path: str | Path, *, threads: int = 0) -> tuple[Network, Descripti
     def network(pixels: np.ndarray) -> np.ndarray:
         return session.run([output], {name: pixels})[0]
 
-    return network, description
+    height, width = session.get_inputs()[0].shape[2:]
+    fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return network, description, fixed

@@ -74,17 +74,17 @@ def scored(part: str, value: Mapping[str, Any]) -> Scored:
     names = [str(row.get("name")) for row in classes]
     images = sorted(dicts(value.get("per_image")), key=lambda row: (not is_number(row.get("miou")), row.get("miou")))
     spread = figures.histogram(row["miou"] for row in images if is_number(row.get("miou")))
-    counted = mapping(value.get("images"))
+    counted, overlapping = mapping(value.get("images")), bool(value.get("overlapping"))
     total = sum(row["truth_pixels"] for row in classes if is_number(row.get("truth_pixels")))
     shares = [{**row, "share": ratio(row.get("truth_pixels"), total)} for row in classes]
     return Scored(
         part=part,
         headlines=headlines(value, names, classes),
         num_images=counted["scored"] if is_number(counted.get("scored")) else len(images),
-        scope=scope(counted, mapping(value.get("pixels"))),
+        scope=scope(counted, {} if overlapping else mapping(value.get("pixels"))),
         convention=str(value.get("convention") or ""),
         classes=tuple(shares),
-        confusion=confusion(value.get("confusion"), names),
+        confusion=None if overlapping else confusion(value.get("confusion"), names),
         spread=tuple(spread),
         images=tuple(images[:MOST_IMAGES]),
     )
@@ -249,7 +249,8 @@ def summary(run: Mapping[str, Any], status: str) -> str:
         return ""
     encoder = f" on {model['encoder']}" if model.get("encoder") else ""
     size = f" ({model['parameters'] / 1e6:,.1f} million parameters)" if is_number(model.get("parameters")) else ""
-    images = mapping(data.get("images")).get("train")
+    counts = mapping(data.get("images"))
+    images = counts.get("train")
     source = f" with {images:,} images" if is_number(images) else ""
     classes = run.get("classes")
     what = f" to tell {len(classes)} classes apart" if isinstance(classes, list) and classes else ""
@@ -259,7 +260,10 @@ def summary(run: Mapping[str, Any], status: str) -> str:
     where = f" on {device}" if device else ""
     time = f" It took {duration(seconds)}{where}." if seconds is not None else ""
     verb = "trained" if status == "finished" else "set out to train"
-    return f"This run {verb} {model['name']}{encoder}{size}{source}{what}.{time}"
+    unmeasured = (
+        " Its quality was not measured on validation images: all of them trained." if counts.get("val") == 0 else ""
+    )
+    return f"This run {verb} {model['name']}{encoder}{size}{source}{what}.{time}{unmeasured}"
 
 
 def of(events: Iterable[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:

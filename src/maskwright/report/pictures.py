@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 SIDES = (None, 320, 224, 160)  # the longest side tried, in pixels, one after the other; None: the file as it is
 KINDS = {b"RIFF": "webp", b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 LAYERS = ("image", "truth", "predicted")
+WATCHED = ("image", "now", "before")  # of a photo without labels; the last where a run before watched it too
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Sample:
-    """One entry of the run's picture list with its pictures: {"file": ...} for training samples, LAYERS for validation."""
+    """One entry of the run's picture list with its pictures: `file` of a training sample, LAYERS or WATCHED of others."""
 
     entry: dict[str, Any]
     shown: dict[str, Shown]
@@ -39,6 +40,8 @@ class Pictures:
     train: tuple[Sample, ...] = ()
     best: tuple[Sample, ...] = ()
     worst: tuple[Sample, ...] = ()
+    watch: tuple[Sample, ...] = ()
+    watched: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
 
@@ -51,6 +54,7 @@ def choose(folder: Path, index: dict[str, Any], budget: int) -> Pictures:
         "train": entries(index, "train"),
         "best": [e for e in entries(index, "val") if e.get("rank") == "best"],
         "worst": [e for e in entries(index, "val") if e.get("rank") == "worst"],
+        "watch": entries(index, "watch"),
     }
     whole, notes = {}, []
     for name, group in groups.items():
@@ -71,7 +75,9 @@ def choose(folder: Path, index: dict[str, Any], budget: int) -> Pictures:
     if weight(kept) < weight(chosen):
         shown, listed = (sum(map(len, groups.values())) for groups in (kept, chosen))
         notes.append(f"{shown} of {listed} pictures are shown, to keep this page below 5 MB.")
-    return Pictures(tuple(kept["train"]), tuple(kept["best"]), tuple(kept["worst"]), tuple(notes))
+    about = index.get("watched")
+    watched = about if isinstance(about, dict) else {}
+    return Pictures(**{name: tuple(group) for name, group in kept.items()}, watched=watched, notes=tuple(notes))
 
 
 def entries(index: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -82,12 +88,18 @@ def entries(index: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def read(folder: Path, entry: dict[str, Any], side: int | None) -> Sample | None:
     """The pictures of one entry, or None when one of them cannot be had."""
     shown = {}
-    for layer in ("file",) if "file" in entry else LAYERS:
+    for layer in layers(entry):
         picture = load(folder, entry.get(layer), side)
         if picture is None:
             return None
         shown[layer] = picture
     return Sample(entry, shown)
+
+
+def layers(entry: dict[str, Any]) -> tuple[str, ...]:
+    if "file" in entry:
+        return ("file",)
+    return tuple(layer for layer in WATCHED if layer in entry) if "now" in entry else LAYERS
 
 
 def load(folder: Path, name: Any, side: int | None) -> Shown | None:
@@ -123,9 +135,9 @@ def cost(sample: Sample) -> int:
 
 
 def within(groups: dict[str, list[Sample]], budget: int) -> dict[str, list[Sample]]:
-    """The first entries of each group, taken in turn (worst, best, train) while they fit."""
+    """The first entries of each group, taken in turn (worst, watch, best, train) while they fit."""
     kept: dict[str, list[Sample]] = {name: [] for name in groups}
-    for name, sample in in_turn({name: groups[name] for name in ("worst", "best", "train")}):
+    for name, sample in in_turn({name: groups[name] for name in ("worst", "watch", "best", "train")}):
         budget -= cost(sample)
         if budget < 0:
             break

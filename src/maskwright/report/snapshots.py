@@ -19,8 +19,9 @@ from maskwright.core.types import Record
 from maskwright.imaging import draw, images, masks
 from maskwright.imaging.images import Fitting
 from maskwright.metrics.scores import Scores
-from maskwright.prediction.evaluation import class_table
+from maskwright.prediction.evaluation import class_table, mask_labels
 from maskwright.prediction.predictor import Predictor
+from maskwright.tasks import multilabel
 
 SIDE = 400  # longest side of a picture, pixels
 NUM_TRAIN, NUM_BEST, NUM_WORST = 12, 4, 8
@@ -40,25 +41,26 @@ def write(
     samples: Sequence[Sample],
     predictor: Predictor,
     val: Data,
-    scores: Scores,
+    scores: Scores | None,
     colours: np.ndarray,
     loss: Callable[[np.ndarray, np.ndarray], float],
 ) -> None:
     """Writes pictures and index.json into `folder`.
 
-    loss: (logits float32 (C, h, w), label map uint8 (h, w)) -> the training loss of one image.
+    scores: of `val`, None where nothing validates: then only training samples are kept.
+    loss: (logits float32 (C, h, w), labels uint8 (h, w) or (C, h, w)) -> the training loss of one image.
     colours: uint8 (256, 3).
     """
     folder.mkdir(parents=True, exist_ok=True)
     train = [_train_entry(folder, number, sample, colours) for number, sample in enumerate(samples[:NUM_TRAIN])]
-    chosen = best_and_worst(scores)
+    chosen = best_and_worst(scores) if scores is not None else []
     record_of = {record.id: record for record in val if record.id in {id for id, _ in chosen}}
-    miou_of = {image.id: image.miou for image in scores.per_image}
-    answers = []
+    miou_of = {image.id: image.miou for image in scores.per_image} if scores is not None else {}
+    entries = []
     for number, (id, rank) in enumerate(chosen):
         entry = _answer(folder, number, record_of[id], predictor, val.classes, colours, loss)
-        answers.append({"id": id, "rank": rank, "miou": miou_of[id], **entry})
-    files.write_json(folder / "index.json", {"train": train, "val": answers})
+        entries.append({"id": id, "rank": rank, "miou": miou_of[id], **entry})
+    files.write_json(folder / "index.json", {"train": train, "val": entries})
 
 
 def contact_sheet(folder: Path, each: int = 2) -> np.ndarray:
@@ -66,14 +68,21 @@ def contact_sheet(folder: Path, each: int = 2) -> np.ndarray:
 
     uint8 RGB (H, W, 3). The very best are left out: they tend to be images without any object.
     """
-    answers = json.loads((folder / "index.json").read_text(encoding="utf-8"))["val"]
-    best, worst = ([answer for answer in answers if answer["rank"] == rank] for rank in ("best", "worst"))
+    best, worst = ([answer for answer in answers(folder) if answer["rank"] == rank] for rank in ("best", "worst"))
     pictures, captions = [], []
     for answer in best[-each:] + worst[:each]:
         for kind in ("image", "truth", "predicted"):
             pictures.append(images.read(folder / answer[kind]))
             captions.append(f"{kind}, IoU {answer['miou']:.2f}" if kind == "predicted" else kind)
     return draw.sheet(pictures, columns=3, captions=captions, tile=(200, 200))
+
+
+def answers(folder: Path) -> list[dict[str, Any]]:
+    """The answers that `write` left in `folder`; none where it never wrote, or nothing validated."""
+    try:
+        return list(json.loads((folder / "index.json").read_text(encoding="utf-8"))["val"])
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 def best_and_worst(scores: Scores) -> list[tuple[str, str]]:
@@ -86,7 +95,7 @@ def best_and_worst(scores: Scores) -> list[tuple[str, str]]:
 
 def _train_entry(folder: Path, number: int, sample: Sample, colours: np.ndarray) -> dict[str, Any]:
     name = f"train_{number:02d}.webp"
-    shown = _small(draw.overlay(sample.image, sample.label_map, colours, opacity=0.4))
+    shown = small(draw.overlay(sample.image, sample.label_map, colours, opacity=0.4))
     (folder / name).write_bytes(draw.encode(shown, "webp", 80))
     return {"file": name, "caption": sample.id}
 
@@ -101,12 +110,16 @@ def _answer(
     loss: Callable[[np.ndarray, np.ndarray], float],
 ) -> dict[str, Any]:
     image = images.read(record.image, upright=record.upright)
-    truth = class_table(classes, predictor.classes)[masks.label_map(record)]
+    overlapping = predictor.description.multilabel
+    truth = class_table(classes, predictor.classes, overlapping)[masks.label_map(record)]
     predicted = predictor(record.image, upright=record.upright).label_map
     value = None
     if not predictor.tiled:
         logits, fitting = predictor.logits(record.image, upright=record.upright)
-        value = round(loss(logits, images.fit_label_map(truth, fitting)), 4)
+        labels = images.fit_label_map(truth, fitting)
+        if overlapping:
+            labels = multilabel.encode(record, fitting, mask_labels(classes, predictor.classes))
+        value = round(loss(logits, labels), 4)
     pictures = {
         "image": image,
         "truth": draw.overlay(image, truth, colours),
@@ -115,11 +128,12 @@ def _answer(
     names = {}
     for kind, picture in pictures.items():
         names[kind] = f"val_{number:02d}_{kind}.webp"
-        (folder / names[kind]).write_bytes(draw.encode(_small(picture), "webp", 80))
+        (folder / names[kind]).write_bytes(draw.encode(small(picture), "webp", 80))
     return {"loss": value, "size": list(image.shape[:2]), **names}
 
 
-def _small(image: np.ndarray) -> np.ndarray:
+def small(image: np.ndarray) -> np.ndarray:
+    """The image with its longest side shrunk to SIDE."""
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))

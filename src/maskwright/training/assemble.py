@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from maskwright.bundles.bundle import Description
+from maskwright.bundles.bundle import PLAIN, Description
 from maskwright.bundles.runs import Run
 from maskwright.core import events, files, terminal
 from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import Recipe, check_entry
-from maskwright.core.registry import suggestion
-from maskwright.core.table import Data
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
 from maskwright.models import MODELS, weights
 from maskwright.models import device as devices
 from maskwright.models.device import Device
+from maskwright.models.norms import freeze_statistics
 from maskwright.models.segmenter import Segmenter, wrap
 from maskwright.models.weights import Loaded
 from maskwright.prediction import evaluation, with_torch
 from maskwright.prediction.predictor import Predictor
-from maskwright.training import AUGMENTS, OPTIMIZERS, SCHEDULES, augment, losses, optim
-from maskwright.training.cache import Samples
+from maskwright.tasks import multilabel
+from maskwright.training import OPTIMIZERS, augment, batch_size, layers, mix, optim, plan, schedules
 from maskwright.training.estimate import Estimate, estimate
+from maskwright.training.inputs import flip_pairs, make_loader, model_classes, validation_loader
 from maskwright.training.loader import Loader
-from maskwright.training.loop import Plan, Validated, memory_explained
+from maskwright.training.loop import memory_explained, on_device
+from maskwright.training.losses import criterion
+from maskwright.training.plan import Plan
+from maskwright.training.watch import Validated
 
 TRIAL_IMAGES = 3  # validated before the first step, to know how long validation takes
+FEW = 4  # images a step; below it statistics of pretrained layers are better than those of the batch
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """Everything a training needs, ready to run."""
+    """Everything a training needs, ready to run. recipe: with what was settled on (batch). validate: None with `val: none`."""
 
     recipe: Recipe
     segmenter: Segmenter
@@ -48,7 +52,7 @@ class Assembled:
     optimizer: Any
     plan: Plan
     estimate: Estimate
-    validate: Callable[[], Validated]
+    validate: Callable[[], Validated] | None
 
     def record(self) -> dict[str, Any]:
         """What run.json says of it."""
@@ -70,21 +74,42 @@ class Assembled:
 
     def promise(self) -> str:
         """The estimate in words."""
-        e = self.estimate
+        e, settings = self.estimate, self.recipe.train
+        images = f"{self.loader.batch}" if settings.accumulate == 1 else f"{settings.accumulate} x {self.loader.batch}"
+        every = "every epoch" if e.validate_every == 1 else f"every {e.validate_every} epochs"
+        validation = f"validation {every}" if self.validate else "no validation"
+        most = " at most, as it may stop early" if settings.early_stopping else ""
         return (
-            f"{e.epochs} epochs of {len(self.loader)} steps ({self.recipe.train.batch} images each), validation every "
-            f"{'epoch' if e.validate_every == 1 else f'{e.validate_every} epochs'}: about {terminal.duration(e.seconds)}, "
-            f"{e.memory_gb:.1f} GB"
+            f"{e.epochs} epochs of {self.plan.steps_per_epoch} steps ({images} images each), {validation}: "
+            f"about {terminal.duration(e.seconds)}{most}, {e.memory_gb:.1f} GB"
         )
 
 
 def check(recipe: Recipe) -> None:
     """Holds every named entry of a recipe against its shelf, before any data is opened. Raises RecipeError."""
+    settings = recipe.train
     check_entry(MODELS, recipe.model, place="model")
-    check_entry(OPTIMIZERS, recipe.train.optimizer, place="train.optimizer")
-    check_entry(SCHEDULES, recipe.train.schedule, place="train.schedule")
-    check_entry(AUGMENTS, recipe.augment, place="augment")
-    losses.criterion(recipe.loss)
+    check_entry(OPTIMIZERS, settings.optimizer, place="train.optimizer")
+    schedules.schedule(settings.schedule.name, settings.schedule.options)
+    augment.check(recipe.augment)
+    mix.check(recipe.mix)
+    if recipe.base_size is not None and recipe.fit != "crop":
+        hint = "set `fit: crop`, or leave it out"
+        raise RecipeError(f"does nothing with `fit: {recipe.fit}`", place="base_size", hint=hint)
+    criterion(recipe.loss, multilabel=recipe.multilabel)
+    if recipe.multilabel:
+        listed = " + ".join(recipe.loss)
+        events.say(
+            f"classes may overlap (multilabel: true): a sigmoid and a mask each, no background; trained by {listed}"
+        )
+    if recipe.val == "none":
+        hint = "leave out `val: none`"
+        if settings.schedule.name == "plateau":
+            raise RecipeError("`plateau` goes by the validation score, and nothing validates", place="val", hint=hint)
+        if settings.early_stopping:
+            raise RecipeError(
+                "early stopping goes by the validation score, and nothing validates", place="val", hint=hint
+            )
 
 
 def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = False) -> Assembled:
@@ -92,116 +117,160 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     devices.seed_everything(recipe.train.seed)
     device = devices.choose(recipe.train.device, recipe.train.precision)
     events.say(f"device: {device.reason}")
-    description = describe(recipe, prepared.classes)
-    network = MODELS[recipe.model.name](len(prepared.classes), **recipe.model.options)
+    classes, settled = model_classes(recipe, prepared.classes), run.record.get("estimate", {}) if resume else {}
+    description = describe(recipe, classes)
+    _say_flip_pairs(recipe, description)
+    network = MODELS[recipe.model.name](len(classes), **recipe.model.options)
     start = recipe.model
-    loaded = weights.load(network, start.weights, normalization=start.normalization, classes=prepared.classes)
+    loaded = weights.load(network, start.weights, normalization=start.normalization, classes=classes)
     events.say(f"weights: {loaded.summary()}")
     files.write_text(run.path / "weights.txt", "\n".join([loaded.summary(), *loaded.lines()]) + "\n")
-    description = replace(description, normalization=loaded.normalization)
+    options = getattr(network, "options", start.options)  # some networks know better how they are built again elsewhere
+    description = replace(description, normalization=loaded.normalization, model={"name": start.name, **options})
+    optimizer = _optimizer(recipe, network, loaded)
     segmenter = wrap(network, description.normalization)
-    segmenter.criterion = losses.criterion(recipe.loss)
+    pixels = training_pixels(recipe, prepared)
+    segmenter.criterion = mix.criterion(criterion(recipe.loss, classes, pixels, recipe.multilabel))
     segmenter = device.place(segmenter)
-    loader = make_loader(recipe, prepared)
-    predictor = Predictor(with_torch.live(segmenter), description, runtime="torch")
     with memory_explained(recipe.train, lambda: "the trial step before the training"):
-        measured = _estimate(segmenter, recipe, device, prepared, predictor, loader)
-    epochs = _settled_epochs(run, resume) or measured.epochs
-    measured = replace(measured, epochs=epochs, seconds=measured.seconds * epochs / measured.epochs)
-    plan = Plan(epochs, measured.validate_every, _factor(recipe, len(loader)), run.checkpoints, resume)
-    chosen, factor = recipe.train.optimizer, recipe.train.encoder_lr if loaded.loaded else 1.0
-    optimizer = optim.build(segmenter, chosen.name, chosen.options, encoder=network.encoder, encoder_lr=factor)
-    validate = _validation(segmenter, device, prepared, predictor, recipe)
-    return Assembled(recipe, segmenter, description, loaded, device, loader, optimizer, plan, measured, validate)
+        recipe = _with_batch(recipe, segmenter, device, len(prepared.train), settled.get("batch"))
+        loader = make_loader(recipe, prepared.train)
+        _hold_norms(recipe, network, loaded, loader.batch)
+        predictor = Predictor(with_torch.live(segmenter), description, runtime="torch", tta=PLAIN)
+        measured = _estimate(segmenter, recipe, device, prepared, predictor, loader, settled)
+    following = Plan(
+        plan.stretches(recipe.train, measured.epochs),
+        len(loader),
+        schedules.schedule(recipe.train.schedule.name, recipe.train.schedule.options),
+        run.checkpoints,
+        validate_every=measured.validate_every,
+        warmup=recipe.train.warmup,
+        accumulate=recipe.train.accumulate,
+        stopping=recipe.train.early_stopping,
+        resume=resume,
+    )
+    validate = _validation(segmenter, device, prepared, predictor, recipe) if len(prepared.val) else None
+    return Assembled(recipe, segmenter, description, loaded, device, loader, optimizer, following, measured, validate)
 
 
 def describe(recipe: Recipe, classes: tuple[str, ...]) -> Description:
+    """What a bundle says of a recipe's model before anything is trained. Raises RecipeError for `flip_pairs` of no classes."""
     colours = tuple((int(r), int(g), int(b)) for r, g, b in class_colours(classes)[: len(classes)])
-    model = {"name": recipe.model.name, **recipe.model.options}
-    return Description(classes, colours, (recipe.height, recipe.width), recipe.fit, model)
-
-
-def make_loader(recipe: Recipe, prepared: Prepared) -> Loader:
-    """The augmented training batches."""
-    ranges = AUGMENTS[recipe.augment.name](**recipe.augment.options)
-    swaps = flip_pairs(recipe, prepared.classes)
-    return Loader(
-        _samples(recipe, prepared.train),
-        augment.augmenter(ranges, (recipe.height, recipe.width), flip_pairs=swaps, fit=recipe.fit),
-        batch=recipe.train.batch,
-        seed=recipe.train.seed,
-        weights={number: source.weight for number, source in enumerate(recipe.data) if source.weight != 1},
-        workers=recipe.train.workers,
+    return Description(
+        classes,
+        colours,
+        (recipe.height, recipe.width),
+        recipe.fit,
+        {"name": recipe.model.name, **recipe.model.options},
+        tta=recipe.tta.model_dump(),
+        flip_pairs=tuple(flip_pairs(recipe, classes)),
+        base_size=recipe.base_size,
+        multilabel=recipe.multilabel,
     )
 
 
-def _validation_loader(recipe: Recipe, prepared: Prepared) -> Loader:
-    """The validation images as they are, each once, for the validation loss."""
-    plain = augment.augmenter(AUGMENTS["none"](), (recipe.height, recipe.width), fit=recipe.fit)
+def training_pixels(recipe: Recipe, prepared: Prepared) -> np.ndarray:
+    """int64 (C,): pixels of the training images of each of the `model_classes`, with hidden ones where they overlap."""
+    found, row = prepared.inspected, {id: i for i, id in enumerate(prepared.inspected.data.ids)}
+    counts = found.union[:, multilabel.channels(prepared.classes)] if recipe.multilabel else found.pixels
+    return np.asarray(counts[[row[id] for id in prepared.train.ids]].sum(axis=0), np.int64)
+
+
+def _optimizer(recipe: Recipe, network: torch.nn.Module, loaded: Loaded) -> torch.optim.Optimizer:
+    """The optimiser; also holds the layers that the recipe names, in `layer_lr`, `freeze` and `stages`, against the network."""
     settings = recipe.train
-    samples = _samples(recipe, prepared.val)
-    return Loader(samples, plain, batch=settings.batch, leftover=True, seed=settings.seed, workers=0)
+    for stretch in plan.stretches(settings, 1):
+        layers.freeze(network, stretch.freeze, stretch.place)
+    return optim.build(
+        network,
+        settings.optimizer.name,
+        settings.optimizer.options,
+        encoder=network.encoder,  # type: ignore[arg-type]
+        encoder_lr=settings.encoder_lr if loaded.loaded else 1.0,
+        layer_lr=settings.layer_lr,
+        never=settings.freeze,
+    )
 
 
-def _samples(recipe: Recipe, data: Data) -> Samples:
-    size, settings = (recipe.height, recipe.width), recipe.train
-    indices = np.arange(len(data))
-    return Samples(data, indices, size=size, fit=recipe.fit, cache=settings.cache, cache_gb=settings.cache_gb)
+def _with_batch(recipe: Recipe, segmenter: Segmenter, device: Device, images: int, settled: int | None) -> Recipe:
+    """`batch: auto` becomes a number: the one settled on before, or what fits into memory."""
+    if recipe.train.batch != "auto":
+        return recipe
+    if settled is None:
+        settled, why = batch_size.fitting(segmenter, recipe, device, images)
+        events.say(f"batch: {settled} images a step ({why})")
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch": settled})})
 
 
-def flip_pairs(recipe: Recipe, classes: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Class indices that a flip swaps, as the recipe lists them or as their names propose, said aloud."""
-    if recipe.flip_pairs == "auto":
-        pairs = augment.propose_flip_pairs(classes)
-        if pairs:
-            names = ", ".join(f"{classes[a]} <-> {classes[b]}" for a, b in pairs)
-            events.say(f"flips swap left and right: {names} (flip_pairs: auto)")
-        return pairs
-    for pair in recipe.flip_pairs:
-        for name in pair:
-            if len(pair) != 2 or name not in classes:
-                raise RecipeError(f"`{name}` is no pair of classes", place="flip_pairs", hint=suggestion(name, classes))
-    return [(classes.index(a), classes.index(b)) for a, b in recipe.flip_pairs]
+def _hold_norms(recipe: Recipe, network: torch.nn.Module, loaded: Loaded, batch: int) -> None:
+    """Makes BatchNorm layers keep the statistics of their weights. Raises RecipeError for a batch of one and layers without."""
+    norms, setting = layers.batch_norms(network), recipe.train.freeze_norms
+    known = [name for name in norms if f"{name}.running_mean" in loaded.loaded]
+    held = known if setting is True or (setting == "auto" and batch < FEW) else []
+    for name in held:
+        freeze_statistics(norms[name])
+    if setting is True and not known:
+        events.warn("freeze_norms: no BatchNorm layer came with statistics, so none keeps them")
+    if setting == "auto" and held:
+        events.say(
+            f"{len(held)} of {len(norms)} BatchNorm layers keep the statistics of their weights, as {batch} images a step "
+            "are too few for their own (train.freeze_norms: auto)"
+        )
+    live = sum(name not in held for name in norms)
+    if recipe.train.batch == 1 and setting == "auto" and live:
+        hint = (
+            "2 images or more (8 and more are better), or `train.freeze_norms: false` to train like this all the same"
+        )
+        what = f"{live} BatchNorm layers would have to learn their statistics from one image at a time"
+        raise RecipeError(what, place="train.batch", hint=hint)
 
 
-def _settled_epochs(run: Run, resume: bool) -> int | None:
-    """A resumed training keeps the length that was settled on when it began."""
-    return int(run.record["estimate"]["epochs"]) if resume and "estimate" in run.record else None
-
-
-def _factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int, int], float]:
-    shape = optim.schedule(recipe.train.schedule.name, recipe.train.schedule.options)
-    warmup = round(recipe.train.warmup * steps_per_epoch)
-    return lambda step, total: optim.warmed_up(shape, step, total, warmup)
+def _say_flip_pairs(recipe: Recipe, description: Description) -> None:
+    if recipe.flip_pairs == "auto" and description.flip_pairs:
+        classes = description.classes
+        names = ", ".join(f"{classes[a]} <-> {classes[b]}" for a, b in description.flip_pairs)
+        events.say(f"flips swap left and right: {names} (flip_pairs: auto)")
 
 
 def _estimate(
-    segmenter: Segmenter, recipe: Recipe, device: Device, prepared: Prepared, predictor: Predictor, loader: Loader
+    segmenter: Segmenter,
+    recipe: Recipe,
+    device: Device,
+    prepared: Prepared,
+    predictor: Predictor,
+    loader: Loader,
+    settled: Mapping[str, Any],
 ) -> Estimate:
+    """How long it takes; a resumed training keeps the length and the validations that were settled on when it began."""
     few = prepared.val.select(np.arange(min(TRIAL_IMAGES, len(prepared.val))))
 
     def validate_some() -> float:
+        if not len(few):
+            return 0.0
         began = time.perf_counter()
         evaluation.evaluate(predictor, few, resamples=0)
         return (time.perf_counter() - began) / len(few)
 
-    batch = min(recipe.train.batch, len(prepared.train))
-    return estimate(
+    measured = estimate(
         segmenter,
         recipe,
         device,
-        batch=batch,
-        steps_per_epoch=len(loader),
+        batch=loader.batch,
+        batches_per_epoch=len(loader),
         validate_some=validate_some,
         num_validation=len(prepared.val),
     )
+    if not settled:
+        return measured
+    seconds = measured.seconds * settled["epochs"] / measured.epochs
+    return replace(measured, epochs=settled["epochs"], seconds=seconds, validate_every=settled["validate_every"])
 
 
 def _validation(
     segmenter: Segmenter, device: Device, prepared: Prepared, predictor: Predictor, recipe: Recipe
 ) -> Callable[[], Validated]:
     """Scores on original pixels through the Predictor, and the loss of the fitted validation images."""
-    loader = _validation_loader(recipe, prepared)
+    loader = validation_loader(recipe, prepared.val)
 
     def validate() -> Validated:
         scores = evaluation.evaluate(predictor, prepared.val, label="validate", resamples=0)
@@ -209,11 +278,11 @@ def _validation(
         losses = []
         with torch.inference_mode(), device.autocast():
             for batch in loader.epoch(0):
-                images = device.layout(batch.images.to(device.device).float())
-                values = segmenter(images, batch.targets.to(device.device).long())
+                values = segmenter(*on_device(batch, device))
                 losses += [float(sum(values.values()))] * len(batch.ids)
         miou = scores["miou"] or 0.0  # None where every pixel is void
         found = {"val_loss": sum(losses) / len(losses), "val_miou": miou}
-        return Validated(miou, found | {"val_pixel_accuracy": scores["pixel_accuracy"]})
+        accuracy = {"val_pixel_accuracy": scores["pixel_accuracy"]} if "pixel_accuracy" in scores.headlines else {}
+        return Validated(miou, found | accuracy)
 
     return validate

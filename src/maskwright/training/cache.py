@@ -1,7 +1,8 @@
 """Training samples before augmentation, and the cache that keeps them decoded between epochs.
 
-A sample is an image uint8 RGB (h, w, 3) and its label map uint8 (h, w), fitted to the network's size (or, for
-`fit: crop`, at the image's own). The cache is one block of shared memory or one nameless file that belongs to this run
+A sample is an image uint8 RGB (h, w, 3) and its labels, a label map uint8 (h, w) or, where classes overlap, a mask for
+each, uint8 (C, h, w); fitted to the network's size (or, for `fit: crop`, at the image's own or `base_size`).
+The cache is one block of shared memory or one nameless file that belongs to this run
 alone: what one worker decoded every worker finds, and when the run ends, however it ends, nothing is left behind.
 """
 
@@ -24,22 +25,24 @@ from maskwright.core.files import cache_folder, check_writable
 from maskwright.core.table import Data
 from maskwright.core.types import Record
 from maskwright.imaging import images, masks
-from maskwright.tasks import semantic
-from maskwright.training.augment import Fit
+from maskwright.tasks import multilabel, semantic
+from maskwright.training.geometry import Fit
 
 Where = Literal["auto", "memory", "disk", "none"]
 Sample = tuple[np.ndarray, np.ndarray]
 
 SHARE = 0.25  # of the free memory or disk that a cache takes when no budget is given
-BYTES_PER_PIXEL = 4  # three of the image, one of the label map
+IMAGE_BYTES = 3  # a pixel; its label takes one more, or one for each mask
 GB = 1e9
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Samples:
-    """The images of a Data at `indices`, decoded on demand: `samples[i]` is (image, label_map), read-only when cached.
+    """The images of a Data at `indices`, decoded on demand: `samples[i]` is (image, labels), read-only when cached.
 
     size: (H, W) of the network's input. fit: `squash` and `pad` fit to it, `crop` keeps the images' own size.
+    base_size: with `crop`, the long side that images are scaled to first.
+    masks: class indices that get a mask each, in this order; None: label maps.
 
     cache: memory | disk | none; auto takes memory when all samples fit into the budget, else disk when they fit there.
       `memory` and `disk` keep as many samples as the budget holds.
@@ -55,13 +58,17 @@ class Samples:
         *,
         size: tuple[int, int],
         fit: Fit = "squash",
+        base_size: int | None = None,
+        masks: Sequence[int] | None = None,
         cache: Where = "auto",
         cache_gb: float | None = None,
     ):
         self.data, self.indices, self.size, self.fit = data, np.asarray(indices, np.int64), size, fit
-        own = data.sizes[self.indices] if fit == "crop" else np.broadcast_to(size, (len(self.indices), 2))
-        self._sizes = own.astype(np.int64)
-        self._starts = np.concatenate(([0], np.cumsum(self._sizes.prod(axis=1) * BYTES_PER_PIXEL)))
+        self.masks, self.planes = masks, 1 if masks is None else len(masks)
+        self.base_size = base_size if fit == "crop" else None
+        sizes = [self._fitted_size((int(h), int(w))) for h, w in data.sizes[self.indices]]
+        self._sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        self._starts = np.concatenate(([0], np.cumsum(self._sizes.prod(axis=1) * (IMAGE_BYTES + self.planes))))
         where, budget = _choose(cache, int(self._starts[-1]), cache_gb)
         self.num_cached = int(np.searchsorted(self._starts, budget, side="right")) - 1 if where != "none" else 0
         self.cache_bytes = int(self._starts[self.num_cached])
@@ -93,28 +100,41 @@ class Samples:
     def load(self, index: int) -> Sample:
         """The sample from its files, cached or not."""
         record: Record = self.data[self.indices[index]]
-        if self.fit == "crop" or record.size == self.size:  # nothing to fit
+        size = self._fitted_size(record.size)
+        if record.size == size:  # nothing to fit
             image = images.read(record.image, upright=record.upright)
             _check_size(image.shape[:2], record)
-            return image, masks.label_map(record)
-        image, fitting = images.read_fitted(record.image, self.size, self.fit, upright=record.upright)
+            return image, masks.label_map(record) if self.masks is None else masks.class_masks(record, self.masks)
+        how = "squash" if self.fit == "crop" else self.fit  # a scaled image fills its own size
+        image, fitting = images.read_fitted(record.image, size, how, upright=record.upright)
         _check_size(fitting.original, record)
-        return image, semantic.encode(record, fitting)
+        if self.masks is None:
+            return image, semantic.encode(record, fitting)
+        return image, multilabel.encode(record, fitting, self.masks)
 
     @property
     def num_filled(self) -> int:
         """Samples in the cache by now, whichever worker put them there."""
         return int(self._filled[: self.num_cached].sum())
 
+    def _fitted_size(self, original: tuple[int, int]) -> tuple[int, int]:
+        """Height, width of the sample of an image of this size."""
+        if self.fit != "crop":
+            return self.size
+        return original if self.base_size is None else images.long_side(original, self.base_size)
+
     def _kept(self, index: int) -> Sample:
         height, width = self._sizes[index]
         start, stop = self._starts[index : index + 2]
-        border = stop - height * width
-        image = self._block[start:border].reshape(height, width, 3)
-        return image, self._block[border:stop].reshape(height, width)
+        border = stop - height * width * self.planes
+        image, labels = self._block[start:border], self._block[border:stop]
+        planes = () if self.masks is None else (self.planes,)
+        return image.reshape(height, width, 3), labels.reshape(*planes, height, width)
 
     def _told(self, budget: int) -> str:
-        size = "their own size" if self.fit == "crop" else f"{self.size[0]} x {self.size[1]}"
+        size = f"{self.size[0]} x {self.size[1]}"
+        if self.fit == "crop":
+            size = f"a long side of {self.base_size}" if self.base_size else "their own size"
         needed = f"{len(self)} images at {size}, {self._starts[-1] / GB:.2f} GB"
         if self.where == "none":
             return f"cache: none, every epoch decodes its images again ({needed})"

@@ -20,7 +20,11 @@ from maskwright.core.errors import ModelError
 
 @dataclass
 class Position:
-    """Where a training stands. epoch and batch are counted from 0 and name what comes next."""
+    """Where a training stands. epoch and batch are counted from 0 and name what comes next; step counts the optimiser's.
+
+    scores: (epochs done, score) of every validation. rate: factor of all learning rates since the training went back to
+    an earlier state, which it did `rescues` times. ended: why it stopped before its time.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -30,6 +34,10 @@ class Position:
     best_epoch: int = -1
     seconds: float = 0.0
     epochs: int = 0  # the length that was settled on, so that a resumed schedule is the same
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    rate: float = 1.0
+    rescues: int = 0
+    ended: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -21,7 +21,10 @@ MOST_EPOCHS = 300  # of a training that is bounded by minutes: more passes over 
 
 @dataclass(frozen=True)
 class Estimate:
-    """epochs: the length settled on. seconds: of the whole training. validate_every: epochs between validations."""
+    """epochs: the length settled on. seconds: of the whole training. validate_every: epochs between validations.
+
+    batch: images that go through the network at once.
+    """
 
     epochs: int
     seconds: float
@@ -29,6 +32,7 @@ class Estimate:
     validation_seconds: float
     validate_every: int
     memory_gb: float
+    batch: int
 
 
 def estimate(
@@ -37,7 +41,7 @@ def estimate(
     device: Device,
     *,
     batch: int,
-    steps_per_epoch: int,
+    batches_per_epoch: int,
     validate_some: Callable[[], float],
     num_validation: int,
 ) -> Estimate:
@@ -46,30 +50,37 @@ def estimate(
     validate_some: predicts and scores a few images and returns the seconds one of them takes.
     Validation may cost as much time as the training itself; beyond that it runs every few epochs.
     """
-    step_seconds = _time_step(segmenter, recipe, device, batch)
+    settings = recipe.train
+    step_seconds = statistics.median(trial_steps(segmenter, recipe, device, batch, REPEATS + 1)[1:])
     validation = validate_some() * num_validation
-    epoch_seconds = step_seconds * steps_per_epoch
-    every = max(1, round(validation / max(epoch_seconds, 1e-9)))
+    epoch_seconds = step_seconds * batches_per_epoch
+    every = settings.validate_every or max(1, round(validation / max(epoch_seconds, 1e-9)))
     each = epoch_seconds + validation / every
-    if recipe.train.epochs is not None:
-        epochs = recipe.train.epochs
+    if settings.stages:
+        epochs = sum(stage.epochs for stage in settings.stages)
+    elif settings.epochs is not None:
+        epochs = settings.epochs
     else:
-        seconds = 60 * (recipe.train.minutes or DEFAULT_MINUTES)
+        seconds = 60 * (settings.minutes or DEFAULT_MINUTES)
         epochs = min(MOST_EPOCHS, max(1, int(seconds / each)))
     every = min(every, epochs)
-    return Estimate(epochs, epochs * each, step_seconds, validation, every, device.peak_memory_gb())
+    return Estimate(epochs, epochs * each, step_seconds, validation, every, device.peak_memory_gb(), batch)
 
 
-def _time_step(segmenter: Segmenter, recipe: Recipe, device: Device, batch: int) -> float:
-    """Median seconds of a training step on random pixels; the segmenter and the random state are left as they were."""
+def trial_steps(segmenter: Segmenter, recipe: Recipe, device: Device, batch: int, repeats: int) -> list[float]:
+    """Seconds of training steps on random pixels; the segmenter and the random state are left as they were."""
     state = torch.get_rng_state()
     trial = copy.deepcopy(segmenter).train()
+    average = copy.deepcopy(segmenter) if recipe.train.ema else None
     optimizer = torch.optim.AdamW(trial.parameters(), lr=0.0)  # two moments: the most memory an optimiser of ours takes
     images = torch.randint(0, 256, (batch, 3, *recipe.size), device=device.device).float()
     images = device.layout(images)
     targets = torch.zeros((batch, *recipe.size), dtype=torch.int64, device=device.device)
+    if recipe.multilabel:
+        with torch.no_grad():
+            targets = torch.zeros_like(trial(images), dtype=torch.uint8)
     times = []
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats):
         began = time.perf_counter()
         with device.autocast():
             losses = trial(images, targets)
@@ -78,5 +89,6 @@ def _time_step(segmenter: Segmenter, recipe: Recipe, device: Device, batch: int)
         optimizer.zero_grad()
         device.synchronize()
         times.append(time.perf_counter() - began)
+    del average
     torch.set_rng_state(state)
-    return statistics.median(times[1:])
+    return times

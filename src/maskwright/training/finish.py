@@ -16,7 +16,7 @@ from maskwright.bundles import bundle as bundles
 from maskwright.bundles.bundle import Description
 from maskwright.bundles.runs import Run
 from maskwright.core import files
-from maskwright.core.recipe import Recipe
+from maskwright.core.recipe import Recipe, with_paths
 from maskwright.core.recipe_text import dump
 from maskwright.core.types import Network
 from maskwright.data.prepare import Prepared, digest
@@ -26,6 +26,7 @@ from maskwright.metrics.scores import Scores
 from maskwright.models.segmenter import Segmenter
 from maskwright.prediction import with_torch
 from maskwright.prediction.predictor import as_input
+from maskwright.tasks import multilabel
 from maskwright.training import checkpoint, surroundings
 from maskwright.training.assemble import Assembled
 
@@ -34,7 +35,9 @@ FIXED_SEED = 20_000  # of the pixels that every bundle answers to, see `fixed_ou
 
 
 def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Parity:
-    """Writes the bundle from the best weights: weights, recipe, description, and model.onnx with its parity check.
+    """Writes the bundle: weights, recipe, description, and model.onnx with its parity check.
+
+    The weights are the best ones, or the last where nothing validates.
 
     Raises ModelError when the exported network disagrees with the trained one; the bundle then has no model.onnx.
     """
@@ -56,28 +59,36 @@ def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Pa
     return onnx(segmenter, description, run.bundle / bundles.ONNX, pixels)
 
 
-def scores(run: Run, val: Scores, test: Scores | None) -> None:
-    """Writes scores.json and per_image.csv of the run, and the headlines into the bundle's description."""
-    found = {"val": val} | ({"test": test} if test is not None else {})
+def scores(run: Run, val: Scores | None, test: Scores | None) -> None:
+    """Writes scores.json and per_image.csv of the run, and the headlines into the bundle's description.
+
+    What was not measured is left out; per_image.csv holds the validation images, or the test images when nothing validated.
+    """
+    found = {part: scores for part, scores in (("val", val), ("test", test)) if scores is not None}
     files.write_json(run.path / "scores.json", {"schema": 1, **{part: s.to_json() for part, s in found.items()}})
-    val.csv(run.path / "per_image.csv")
+    for scores in list(found.values())[:1]:
+        scores.csv(run.path / "per_image.csv")
     description = bundles.load(run.bundle).description
     headlines = {part: s.summary()["headlines"] for part, s in found.items()}
     bundles.save_description(run.bundle, replace(description, scores=headlines))
 
 
 def augmented(parts: Assembled, count: int) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Training samples as the network saw them: image uint8 (h, w, 3), label map uint8 (h, w), id."""
+    """Training samples as the network saw them: image uint8 (h, w, 3), label map uint8 (h, w), id.
+
+    Masks that may overlap are laid over each other.
+    """
     samples: list[tuple[np.ndarray, np.ndarray, str]] = []
     for batch in islice(parts.loader.epoch(0), -(-count // parts.loader.batch)):
         shown = zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.targets.numpy(), batch.ids, strict=True)
-        samples += [(image.copy(), label_map.copy(), id) for image, label_map, id in shown]
+        for image, labels, id in shown:
+            samples.append((image.copy(), multilabel.flat(labels) if labels.ndim == 3 else labels.copy(), id))
     return samples[:count]
 
 
 def parity_inputs(prepared: Prepared, description: Description) -> list[np.ndarray]:
-    """Real validation images as network inputs, float32 (1, 3, h, w)."""
-    data = prepared.val
+    """Real validation images (training images when nothing validates) as network inputs, float32 (1, 3, h, w)."""
+    data = prepared.val if len(prepared.val) else prepared.train
     step = max(1, len(data) // PARITY_IMAGES)
     how = "pad" if description.fit == "crop" else description.fit
     chosen = [data[i] for i in range(0, len(data), step)][:PARITY_IMAGES]
@@ -99,25 +110,22 @@ def fixed_output(network: Network, description: Description) -> dict[str, Any]:
 def without_paths(recipe: Recipe) -> Recipe:
     """The recipe with data paths cut down to folder names: a bundle says nothing of the machine it was made on."""
 
-    def bare(sources: Any) -> Any:
-        return sources and [s.model_copy(update={"path": Path(s.path).name or "data"}) for s in sources]
-
-    cut: dict[str, Any] = {key: bare(getattr(recipe, key)) for key in ("data", "val", "test")}
+    cut: dict[str, Any] = {}
     if Path(recipe.model.weights).is_absolute():
         cut["model"] = recipe.model.model_copy(update={"weights": Path(recipe.model.weights).name})
     if recipe.split.file:
         cut["split"] = recipe.split.model_copy(update={"file": Path(recipe.split.file).name})
-    return recipe.model_copy(update=cut)
+    return with_paths(recipe.model_copy(update=cut), lambda path: Path(path).name or "data")
 
 
 def loss_of(segmenter: Segmenter) -> Callable[[np.ndarray, np.ndarray], float]:
-    """The training loss of one image: (logits float32 (C, h, w), label map uint8 (h, w)) -> number."""
+    """The training loss of one image: (logits float32 (C, h, w), labels uint8 (h, w) or (C, h, w)) -> number."""
 
     criterion = segmenter.criterion
     assert criterion is not None
 
-    def loss(logits: np.ndarray, label_map: np.ndarray) -> float:
-        values = criterion(torch.from_numpy(logits)[None], torch.from_numpy(label_map)[None].long())
+    def loss(logits: np.ndarray, labels: np.ndarray) -> float:
+        values = criterion(torch.from_numpy(logits)[None], torch.from_numpy(labels)[None].long())
         return float(sum(values.values()))
 
     return loss

@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from maskwright.core import events
 from maskwright.core.errors import Interrupted, ModelError, OutOfMemory
 from maskwright.core.recipe import Training
 from maskwright.models.device import Device, is_out_of_memory
 from maskwright.models.segmenter import Segmenter
-from maskwright.training import checkpoint
+from maskwright.training import checkpoint, layers, mix
+from maskwright.training.averaging import Average
+from maskwright.training.batch import Batch
 from maskwright.training.checkpoint import Position
 from maskwright.training.loader import Loader
+from maskwright.training.plan import Plan
+from maskwright.training.watch import Diverged, Validated, Watch
 
-STEPS_TOLD = 20  # step events an epoch
-
-
-@dataclass(frozen=True)
-class Validated:
-    """What a validation found; `score` decides which epoch is best."""
-
-    score: float
-    fields: dict[str, Any]  # told with the epoch's event
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long, how fast, and where to. factor: (step, total steps) -> factor of the learning rate."""
-
-    epochs: int
-    validate_every: int
-    factor: Callable[[int, int], float]
-    checkpoints: Path
-    resume: bool = False
-
-    @property
-    def last(self) -> Path:
-        return self.checkpoints / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        return self.checkpoints / "best.pt"
+ADVICE = "lower `train.optimizer.lr`, add `train.warmup` or `train.clip`, or set `train.precision: fp32`"
 
 
 def train(
@@ -60,118 +34,129 @@ def train(
     device: Device,
     plan: Plan,
     settings: Training,
-    validate: Callable[[], Validated],
+    validate: Callable[[], Validated] | None,
 ) -> Position:
-    """Trains until `plan.epochs` are done; best.pt then holds the weights of the best validation.
+    """Trains until `plan.epochs` are done or it stops early; best.pt then holds the weights of the best validation.
 
-    Raises Interrupted on Ctrl-C (after saving), OutOfMemory, and ModelError when the loss is no longer a number.
+    With `ema` the averaged weights are validated and kept. Without `validate` best.pt holds the last weights. When the
+    loss is no longer a number, training goes back to the last saved state with half the learning rate, once.
+
+    Raises Interrupted on Ctrl-C (after saving), OutOfMemory, and ModelError when the loss is no number a second time.
     """
     scaler = device.scaler()
-    parts = {"segmenter": segmenter, "optimizer": optimizer, "scaler": scaler}
+    average = Average(segmenter, settings.ema) if settings.ema else None
+    parts = {"segmenter": segmenter, "optimizer": optimizer, "scaler": scaler, "average": average}
     at = checkpoint.restore(plan.last, **parts) if plan.resume else Position(epochs=plan.epochs)
-    rates = [group["initial_lr"] for group in optimizer.param_groups]
-    total_steps = plan.epochs * len(loader)
     with _stop_asked() as asked, memory_explained(settings, lambda: f"epoch {at.epoch + 1}, step {at.step + 1}"):
-        while at.epoch < plan.epochs:
-            watch = _Watch(at, plan, len(loader), device)
-            segmenter.train()
-            for batch in watch.waiting(loader.epoch(at.epoch, at.batch)):
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * plan.factor(at.step, total_steps)
-                images = device.layout(batch.images.to(device.device, non_blocking=True).float())
-                with device.autocast():
-                    losses = segmenter(images, batch.targets.to(device.device, non_blocking=True).long())
-                total = torch.stack(list(losses.values())).sum()
-                scaler.scale(total).backward()
-                scaler.step(optimizer)
-                scaler.update()
+        if not plan.resume:
+            checkpoint.save(plan.last, at, **parts)
+        while at.epoch < plan.epochs and not at.ended:
+            watch = Watch(at, plan, device)
+            enter_epoch(segmenter, plan, at.epoch)
+            try:
+                for batch in watch.waiting(loader.epoch(at.epoch, at.batch)):
+                    images, targets = on_device(batch, device)
+                    with device.autocast():
+                        losses = segmenter(images, targets)
+                    total = torch.stack(list(losses.values())).sum()
+                    scaler.scale(total * _share(len(batch.ids), at.batch, loader, plan)).backward()
+                    watch.batch(losses, total, batch.ids)
+                    if at.batch % plan.accumulate and at.batch < plan.batches:
+                        continue
+                    _set_rates(optimizer, plan.factor(at))
+                    if settings.clip is not None:
+                        scaler.unscale_(optimizer)
+                        torch.nn.utils.clip_grad_norm_(segmenter.parameters(), settings.clip)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    optimizer.zero_grad(set_to_none=True)
+                    watch.step(max(group["lr"] for group in optimizer.param_groups))
+                    if average is not None:
+                        average.update(at.step)
+                    if asked.is_set():
+                        watch.check(segmenter)
+                        checkpoint.save(plan.last, at, **parts)
+                        raise Interrupted("stopped after saving")
+                watch.check(segmenter)
+            except Diverged as problem:
                 optimizer.zero_grad(set_to_none=True)
-                watch.step(losses, optimizer.param_groups[0]["lr"], len(batch.ids))
-                if asked.is_set():
-                    checkpoint.save(plan.last, at, **parts)
-                    raise Interrupted("stopped after saving")
+                at = _gone_back(problem, at, plan, parts)
+                continue
             at.epoch, at.batch = at.epoch + 1, 0
-            due = at.epoch % plan.validate_every == 0 or at.epoch == plan.epochs
-            validated = validate() if due else None
-            better = validated is not None and validated.score > at.best
-            if validated is not None and better:
-                at.best, at.best_epoch = validated.score, at.epoch
-                checkpoint.save_weights(plan.best, segmenter)
+            with average.applied() if average is not None else nullcontext():
+                validated, better = _validated(at, plan, validate)
+                if better:
+                    checkpoint.save_weights(plan.best, segmenter)
+            at.ended = plan.ending(at)
             watch.epoch(validated, better)
             checkpoint.save(plan.last, at, **parts)
     return at
 
 
-class _Watch:
-    """Counts one epoch and tells of it: losses, speed, the share of time spent waiting for data, memory."""
+def on_device(batch: Batch, device: Device) -> tuple[Tensor, Tensor | mix.Two]:
+    """Images float32 (B, 3, H, W) and targets as losses take them, int64 (B, H, W), or as they are when (B, C, H, W)."""
 
-    def __init__(self, at: Position, plan: Plan, batches: int, device: Device):
-        self.at, self.plan, self.batches, self.device = at, plan, batches, device
-        self.began, self.waited, self.images, self.steps = time.perf_counter(), 0.0, 0, 0
-        self.sums: dict[str, torch.Tensor] = {}
-        self.every = max(1, batches // STEPS_TOLD)
-        self.train_seconds = 0.0
-        self.learning_rate = 0.0
+    def moved(targets: Tensor) -> Tensor:
+        targets = targets.to(device.device, non_blocking=True)
+        return targets.long() if targets.ndim == 3 else targets
 
-    def waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.waited += time.perf_counter() - began
-            if batch is None:
-                self.train_seconds = time.perf_counter() - self.began
-                return
-            yield batch
+    images = device.layout(batch.images.to(device.device, non_blocking=True).float())
+    return images, mix.targets(batch, moved)
 
-    def step(self, losses: dict[str, torch.Tensor], learning_rate: float, images: int) -> None:
-        at = self.at
-        at.step, at.batch, at.samples = at.step + 1, at.batch + 1, at.samples + images
-        self.images, self.steps = self.images + images, self.steps + 1
-        self.learning_rate = learning_rate
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
-        if at.batch % self.every and at.batch != self.batches:
-            return
-        loss = float(sum(value.detach() for value in losses.values()))
-        if not all(math.isfinite(float(value)) for value in self.sums.values()):
-            raise ModelError(
-                f"the loss is no longer a number (epoch {at.epoch + 1}, step {at.step})",
-                hint="lower `train.optimizer.lr`, add `train.warmup`, or set `train.precision: fp32`",
-            )
-        events.emit("step", step=at.step, samples=at.samples, loss=loss, lr=learning_rate)
-        total = self.plan.epochs * self.batches
-        events.emit("progress", label="train", done=at.step, total=total, unit="steps", note=self._note(loss))
 
-    def epoch(self, validated: Validated | None, best: bool) -> None:
-        at = self.at
-        seconds = time.perf_counter() - self.began
-        at.seconds += seconds
-        losses = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
-        fields = {
-            "epoch": at.epoch,
-            "epochs": self.plan.epochs,
-            "samples": at.samples,
-            "train_loss": sum(losses.values()),
-            "losses": losses,
-            "lr": self.learning_rate,
-            "images_per_second": round(self.images / max(self.train_seconds, 1e-9), 2),
-            "waiting": round(self.waited / max(self.train_seconds, 1e-9), 4),
-            "peak_memory_gb": round(self.device.peak_memory_gb(), 3),
-            "seconds": round(seconds, 3),
-            "best": best,
-            **(validated.fields if validated else {}),
-        }
-        at.history.append(fields)
-        events.emit("epoch", **fields)
-        if at.epoch == self.plan.epochs:
-            events.emit("progress", label="train", done=at.step, total=at.step, ended=True)
+def enter_epoch(segmenter: Segmenter, plan: Plan, epoch: int) -> None:
+    """Puts the network into train mode as the stage of this epoch wants it: what is frozen, what keeps its statistics."""
+    stretch = plan.stretch(epoch)
+    segmenter.train()
+    layers.freeze(segmenter.network, stretch.freeze, stretch.place)
+    layers.hold_statistics(segmenter.network)
 
-    def _note(self, loss: float) -> str:
-        elapsed = max(time.perf_counter() - self.began, 1e-9)
-        return (
-            f"epoch {self.at.epoch + 1}/{self.plan.epochs}  loss {loss:.3f}  {self.images / elapsed:.1f} images/s  "
-            f"waiting {100 * self.waited / elapsed:.0f} %  {self.device.peak_memory_gb():.1f} GB"
-        )
+
+def _share(images: int, batch: int, loader: Loader, plan: Plan) -> float:
+    """Part of a step's images that one of its batches holds; the last step of an epoch may have fewer batches."""
+    first = batch // plan.accumulate * plan.accumulate
+    last = min(first + plan.accumulate, len(loader))
+    return images / (min(last * loader.batch, loader.num_used) - first * loader.batch)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def _validated(at: Position, plan: Plan, validate: Callable[[], Validated] | None) -> tuple[Validated | None, bool]:
+    """What a validation found, when one is due, and whether the weights as they are now are those to keep."""
+    if validate is None:
+        at.best_epoch = at.epoch
+        return None, at.epoch == plan.epochs
+    if not plan.validates(at.epoch):
+        return None, False
+    found = validate()
+    better = found.score > at.best
+    at.scores.append((at.epoch, found.score))
+    if better:
+        at.best, at.best_epoch = found.score, at.epoch
+    return found, better
+
+
+def _gone_back(problem: Diverged, at: Position, plan: Plan, parts: dict[str, Any]) -> Position:
+    """The last saved state with half the learning rate. Raises ModelError when the training went back before."""
+    where = f"epoch {at.epoch + 1}, step {at.step}"
+    ids = ", ".join(problem.ids)
+    if at.rescues:
+        what = f"the loss is no longer a number ({where}, batch: {ids}), as it was before the learning rate was halved"
+        raise ModelError(what, hint=f"{ADVICE}; look at the labels of the images of this batch")
+    saved = checkpoint.restore(plan.last, **parts)
+    saved.rate, saved.rescues = saved.rate / 2, saved.rescues + 1
+    checkpoint.save(plan.last, saved, **parts)
+    events.warn(
+        f"the loss is no longer a number ({where}, batch: {ids}): back to the end of epoch {saved.epoch} with half the "
+        "learning rate; the next time training stops",
+        ids=list(problem.ids),
+        step=at.step,
+        back_to=saved.step,
+    )
+    return saved
 
 
 @contextmanager

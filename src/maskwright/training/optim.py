@@ -1,26 +1,21 @@
-"""Optimisers and learning-rate schedules. To add one: write the function here, add its name in `training/__init__.py`.
+"""Optimisers. To add one: write the function here, add its name in `training/__init__.py`.
 
-An optimiser is (parameter groups, *, lr, options) -> torch.optim.Optimizer. A schedule is (progress, *, options) -> factor
-of the learning rate, progress running from 0 (first step) to 1 (after the last): a pure function, so that a resumed
-training needs nothing but its step.
+An optimiser is (parameter groups, *, lr, options) -> torch.optim.Optimizer; groups bring their own `weight_decay` of 0 where
+nothing is to decay.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import nn
+from torch import nn, optim
 from torch.optim import Optimizer
 
 from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import check_entry
-from maskwright.training import OPTIMIZERS, SCHEDULES
+from maskwright.training import OPTIMIZERS, layers
 
-Schedule = Callable[[float], float]
 Groups = Iterable[Mapping[str, Any]]
 
 
@@ -31,28 +26,36 @@ def build(
     *,
     encoder: nn.Module | None = None,
     encoder_lr: float = 1.0,
+    layer_lr: Mapping[str, float] | None = None,
+    never: Iterable[str] = (),
 ) -> Optimizer:
-    """The optimiser of a recipe over the trainable parameters of a network; each group keeps its `initial_lr`.
+    """The optimiser of a recipe over the parameters of a network; each group keeps its `initial_lr`.
 
     Biases and the scales of normalisation layers (parameters of one dimension) are not decayed.
 
     encoder: a part of the network whose learning rate is `encoder_lr` times that of the rest.
+    layer_lr: pattern of layer names -> factor of their learning rate, whether in the encoder or not; the last that fits counts.
+    never: patterns of layers that stay frozen from first to last.
 
-    Raises RecipeError for an unknown name or option and for values the optimiser refuses.
+    Raises RecipeError for an unknown name or option, values the optimiser refuses, and patterns that mean no layer.
     """
-    trained = [p for p in network.parameters() if p.requires_grad]
-    slow = {id(p) for p in encoder.parameters()} if encoder is not None else set()
-    groups: list[dict[str, Any]] = []
-    for factor, part in (
-        (1.0, [p for p in trained if id(p) not in slow]),
-        (encoder_lr, [p for p in trained if id(p) in slow]),
-    ):
-        groups.append({"params": [p for p in part if p.ndim > 1], "factor": factor})
-        groups.append({"params": [p for p in part if p.ndim <= 1], "factor": factor, "weight_decay": 0.0})
-    groups = [group for group in groups if group["params"]]
     check_entry(OPTIMIZERS, name, options, place="train.optimizer")
+    frozen = layers.matching(network, never, "train.freeze")
+    slow = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    factors = {name: encoder_lr if id(p) in slow else 1.0 for name, p in network.named_parameters()}
+    for pattern, factor in (layer_lr or {}).items():
+        factors |= dict.fromkeys(layers.matching(network, [pattern], "train.layer_lr"), factor)
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for parameter_name, parameter in network.named_parameters():
+        if parameter_name in frozen:
+            continue
+        decays, factor = parameter.ndim > 1, factors[parameter_name]
+        rest = {} if decays else {"weight_decay": 0.0}
+        groups.setdefault((factor, decays), {"params": [], "factor": factor, **rest})["params"].append(parameter)
+    if not groups:
+        raise RecipeError("all layers are frozen, nothing would be learnt", place="train.freeze")
     try:
-        optimizer: Optimizer = OPTIMIZERS[name](groups, **options)
+        optimizer: Optimizer = OPTIMIZERS[name](list(groups.values()), **options)
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{str(error)[:1].lower()}{str(error)[1:]}", place=f"train.optimizer: {name}") from error
     for group in optimizer.param_groups:
@@ -69,11 +72,23 @@ def adamw(
     betas: decay of the running mean of the gradient and of its square.
     weight_decay: share of the learning rate by which weights shrink each step; not applied to biases and normalisation.
     """
-    return torch.optim.AdamW(list(groups), lr=lr, betas=tuple(betas), weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.AdamW(groups, lr=lr, betas=tuple(betas), weight_decay=weight_decay)  # type: ignore[arg-type]
+
+
+def adam(
+    groups: Groups, *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.0
+) -> Optimizer:
+    """Adam (Kingma and Ba 2015).
+
+    lr: learning rate at its highest.
+    betas: decay of the running mean of the gradient and of its square.
+    weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
+    """
+    return optim.Adam(groups, lr=lr, betas=tuple(betas), weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
 def sgd(
-    groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 1e-4
+    groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 1e-4
 ) -> Optimizer:
     """Stochastic gradient descent with momentum.
 
@@ -83,39 +98,57 @@ def sgd(
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
     nesterov = nesterov and momentum > 0
-    return torch.optim.SGD(list(groups), lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
-def schedule(name: str, options: Mapping[str, Any]) -> Schedule:
-    """The schedule of a recipe: progress 0..1 -> factor. Raises RecipeError for an unknown name or option."""
-    check_entry(SCHEDULES, name, options, place="train.schedule")
-    return partial(SCHEDULES[name], **options)
+def nag(groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 1e-4) -> Optimizer:
+    """Nesterov's accelerated gradient: SGD that looks ahead along its momentum (Sutskever et al. 2013).
 
-
-def warmed_up(shape: Schedule, step: int, total_steps: int, warmup_steps: int = 0) -> float:
-    """The factor at a step (from 0): rises in equal parts over the warm-up, then follows `shape` over the steps left."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    return shape(min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps)))
-
-
-def cosine(progress: float, *, final: float = 0.0) -> float:
-    """Half a cosine down to `final` (Loshchilov and Hutter 2017).
-
-    final: factor at the end.
+    lr: learning rate at its highest.
+    momentum: share of the last step that is taken again, above 0.
+    weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
-def poly(progress: float, *, power: float = 0.9, final: float = 0.0) -> float:
-    """(1 - progress) ** power, as DeepLab trains (Chen et al. 2017).
+def rmsprop(
+    groups: Groups,
+    *,
+    lr: float = 1e-3,
+    alpha: float = 0.99,
+    momentum: float = 0.0,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """RMSprop (Tieleman and Hinton 2012): each step divided by the running size of its gradient.
 
-    power: above 1 falls early, below 1 late.
-    final: factor at the end.
+    lr: learning rate at its highest.
+    alpha: decay of the running mean of the squared gradient; elsewhere called gamma1, rho or smoothing.
+    momentum: share of the last step that is taken again; elsewhere called gamma2.
+    eps: added to what is divided by; 1e-4 and more keeps small gradients small.
+    weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return final + (1 - final) * (1 - progress) ** power
+    return optim.RMSprop(groups, lr=lr, alpha=alpha, momentum=momentum, eps=eps, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
-def constant(progress: float) -> float:
-    """The same learning rate throughout."""
-    return 1.0
+def adagrad(groups: Groups, *, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0) -> Optimizer:
+    """Adagrad (Duchi et al. 2011): each step divided by the size of all its gradients so far.
+
+    lr: learning rate at its highest.
+    eps: added to what is divided by.
+    weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
+    """
+    return optim.Adagrad(groups, lr=lr, eps=eps, weight_decay=weight_decay)  # type: ignore[arg-type]
+
+
+def adadelta(
+    groups: Groups, *, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0
+) -> Optimizer:
+    """Adadelta (Zeiler 2012): steps of the size that earlier steps had, without a learning rate of their own.
+
+    lr: factor of the step, at its highest.
+    rho: decay of the running means of the squared gradient and of the squared step.
+    eps: added to both means; it alone sets how large the first steps are.
+    weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
+    """
+    return optim.Adadelta(groups, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ class Demo:
 
     def show(self, console: Console) -> None:
         self.trained.show(console)
+        assert self.trained.scores is not None
         ours, alone = (scores["miou"] or 0.0 for scores in (self.trained.scores, self.evaluated.scores))
         console.print(f"model.onnx alone scores the same: mean IoU {alone:.4f} (difference {abs(ours - alone):.1g})")
         console.print(f"masks and overlays of the validation photos: {self.masks}", markup=False, soft_wrap=True)
@@ -57,13 +58,14 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
     from maskwright.report import snapshots
     from maskwright.verbs.evaluate import evaluate
     from maskwright.verbs.predict import predict
-    from maskwright.verbs.train import train
+    from maskwright.verbs.train import Trained, train
 
     home = Path(folder)
     with terminal.shown():
         photos = synthetic.make(home / "photos", num=images, coloured=True)
         changes = {"size": 128, "train.minutes": seconds / 60, "train.batch": 8, "model.weights": "none"}
         trained = train(str(photos), changes, out=str(home / "runs"))
+        assert isinstance(trained, Trained)
         model = str(Path(trained.bundle) / "model.onnx")
         evaluated = evaluate(model, str(photos), split=str(Path(trained.run) / "split.json"), part="val")
         sheet = snapshots.contact_sheet(Path(trained.run) / "pictures")

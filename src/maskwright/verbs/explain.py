@@ -48,7 +48,8 @@ def explain(topic: str = "recipe", name: str | None = None) -> Explained:
     Parameters
     ----------
     topic
-        recipe, model, loss, optimizer, schedule, augment, format, convention or exporter.
+        recipe, recipes (those that are shipped), model, loss, optimizer, schedule, augment,
+        operation (what a list in `augment` may hold), mix, format, convention or exporter.
     name
         one entry of that shelf, as in `maskwright explain model unet`.
     """
@@ -56,11 +57,15 @@ def explain(topic: str = "recipe", name: str | None = None) -> Explained:
     from maskwright.core.registry import suggestion
 
     if topic == "recipe":
-        return _recipe()
+        return _recipe() if name is None else _shipped(name)
+    if topic == "recipes":
+        return _shipped(name)
     shelves = _shelves()
     topic = topic.removesuffix("s") if topic.removesuffix("s") in shelves else topic
     if topic not in shelves:
         raise RecipeError(f"nothing is called `{topic}`", place="explain", hint=suggestion(topic, ["recipe", *shelves]))
+    if topic == "augment" and name in shelves["operation"]:  # a recipe's `augment` takes them too
+        topic = "operation"
     table = shelves[topic]
     return _shelf(topic, table) if name is None else _entry(topic, name, table)
 
@@ -71,7 +76,7 @@ def _shelves() -> dict[str, Registry]:
     from maskwright.export import EXPORTERS
     from maskwright.metrics import CONVENTIONS
     from maskwright.models import MODELS
-    from maskwright.training import AUGMENTS, LOSSES, OPTIMIZERS, SCHEDULES
+    from maskwright.training import AUGMENTS, LOSSES, MIXES, OPERATIONS, OPTIMIZERS, SCHEDULES
 
     return {
         "model": MODELS,
@@ -79,6 +84,8 @@ def _shelves() -> dict[str, Registry]:
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "augment": AUGMENTS,
+        "operation": OPERATIONS,
+        "mix": MIXES,
         "format": FORMATS,
         "convention": CONVENTIONS,
         "exporter": EXPORTERS,
@@ -95,9 +102,23 @@ def _recipe() -> Explained:
     return Explained("recipe", text, rows, ["maskwright new PATH", "maskwright explain model unet"])
 
 
+def _shipped(name: str | None) -> Explained:
+    """The shipped recipes, or the text of one."""
+    from maskwright.verbs.new import shipped, shipped_text
+
+    if name is not None:
+        following = [f"maskwright new DATA --recipe {name}", f"maskwright train {name} data=DATA"]
+        return Explained(f"recipe {name}", shipped_text(name, "DATA"), [], following)
+    rows = [{"name": key, "type": "", "default": None, "help": text} for key, text in shipped().items()]
+    return Explained("recipes", "", rows, [f"maskwright explain recipes {rows[0]['name']}"])
+
+
 def _shelf(topic: str, table: Registry) -> Explained:
     rows = [{"name": name, "type": "", "default": None, "help": table.summary(name)} for name in table]
-    return Explained(f"{topic}s", "", rows, [f"maskwright explain {topic} {rows[0]['name']}"] if rows else [])
+    following = [f"maskwright explain {topic} {rows[0]['name']}"] if rows else []
+    if topic == "augment":
+        following.append("maskwright explain operation")
+    return Explained(f"{topic}{'es' if topic.endswith('x') else 's'}", "", rows, following)
 
 
 def _entry(topic: str, name: str, table: Registry) -> Explained:

@@ -1,4 +1,7 @@
-"""`maskwright new`: the recipe that `train PATH` would use, as a commented file to edit."""
+"""`maskwright new`: the recipe that `train PATH` would use, or a shipped one, as a commented file to edit.
+
+Shipped recipes are the YAML files in `maskwright/recipes/`; `DATA` in them stands for the user's path.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,17 @@ class New:
         console.print(f"wrote {self.path}", markup=False, soft_wrap=True)
 
 
-def new(data: str, *changes: str, out: str = "recipe.yaml", force: bool = False) -> New:
-    """Write the recipe that `train PATH` would use, commented, without training.
+def new(data: str, *changes: str, recipe: str | None = None, out: str = "recipe.yaml", force: bool = False) -> New:
+    """Write the recipe that `train PATH` would use, or a shipped one, commented, without training.
 
     Parameters
     ----------
     data
         file or folder with labelled images.
     changes
-        key=value, as in `train.epochs=20`.
+        key=value, as in `train.epochs=20`; not with `--recipe`.
+    recipe
+        a shipped recipe to write for these data: see `maskwright explain recipes`.
     out
         the recipe file to write.
     force
@@ -45,7 +50,7 @@ def new(data: str, *changes: str, out: str = "recipe.yaml", force: bool = False)
 
     from maskwright.core import files, terminal
     from maskwright.core import recipe as recipes
-    from maskwright.core.errors import RecipeError
+    from maskwright.core.errors import DataError, RecipeError
     from maskwright.core.recipe_text import dump
     from maskwright.data.open import recognise
 
@@ -54,13 +59,62 @@ def new(data: str, *changes: str, out: str = "recipe.yaml", force: bool = False)
         raise RecipeError(
             "exists already", place=target, hint="choose another name with `--out`, or overwrite with `--force`"
         )
+    relative = os.path.relpath(data, target.parent or ".")
+    following = [f"maskwright train {target}", f"maskwright check {data}"]
+    if recipe is not None:
+        if changes:
+            hint = f"edit {target} once it is written, or give them to `maskwright train {target}`"
+            raise RecipeError("a shipped recipe is written as it is", place=changes[0], hint=hint)
+        if not Path(data).exists():
+            raise DataError("not found", place=data)
+        text = shipped_text(recipe, relative)
+        files.write_text(target, text)
+        return New(str(target), recipes.build(*_parsed(text, str(target))), following)
     with terminal.shown():
         name, _ = recognise(Path(data))
-        relative = os.path.relpath(data, target.parent or ".")
-        recipe = recipes.build(starting_tree(relative) | {"data": [{"path": relative, "format": name}]}, list(changes))
+        made = recipes.build(starting_tree(relative) | {"data": [{"path": relative, "format": name}]}, list(changes))
     head = f"# A Maskwright recipe. Train with: maskwright train {target}\n# Every key: maskwright explain recipe\n\n"
-    files.write_text(target, head + dump(recipe))
-    return New(str(target), recipe, [f"maskwright train {target}", f"maskwright check {data}"])
+    files.write_text(target, head + dump(made))
+    return New(str(target), made, following)
+
+
+def shipped() -> dict[str, str]:
+    """The names of the shipped recipes, and the first sentence of each."""
+    from importlib.resources import files
+
+    found = {}
+    for file in sorted(files("maskwright").joinpath("recipes").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            found[file.name.removesuffix(".yaml")] = file.read_text(encoding="utf-8").split("\n")[0].removeprefix("# ")
+    return found
+
+
+def shipped_text(name: str, data: str) -> str:
+    """The text of a shipped recipe for data at a path. Raises RecipeError for a name that is not shipped."""
+    import re
+    from importlib.resources import files
+
+    from maskwright.core.errors import RecipeError
+    from maskwright.core.registry import suggestion
+    from maskwright.core.yaml_text import flow
+
+    known = shipped()
+    if name not in known:
+        raise RecipeError(f"no shipped recipe is called `{name}`", place="--recipe", hint=suggestion(name, known))
+    text = files("maskwright").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    return re.sub(r"(?m)^(\s*(?:- )?path: )DATA(\S*)", lambda m: m[1] + flow(data + m[2]), text)
+
+
+def shipped_tree(name: str, data: str) -> dict[str, Any]:
+    """The tree of a shipped recipe for data at a path."""
+    return _parsed(shipped_text(name, data), name)[0]
+
+
+def _parsed(text: str, name: str) -> tuple[dict[str, Any], tuple[()], dict[str, int], str]:
+    from maskwright.core import yaml_text
+
+    tree, lines = yaml_text.parse(text, name)
+    return tree, (), lines, name
 
 
 def starting_tree(data: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from maskwright.verbs.folds import Folded
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,21 +21,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run. scores: of the validation images; test: of the test images when there are any."""
+    """A finished run. scores: of the validation images, None with `val: none`; test: of the test images, if any."""
 
     run: str
     bundle: str
     report: str
-    scores: Scores
+    scores: Scores | None
     test: Scores | None
     seconds: float
     estimated_seconds: float
     next: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        scores = {"val": self.scores.summary(), "test": self.test.summary() if self.test else None}
+        parts = {"val": self.scores, "test": self.test}
+        scores = {part: found.summary() if found else None for part, found in parts.items()}
         times = {"seconds": round(self.seconds, 1), "estimated_seconds": round(self.estimated_seconds, 1)}
         return {"run": self.run, "bundle": self.bundle, "report": self.report, "scores": scores, **times}
+
+    def _repr_html_(self) -> str:
+        from maskwright.report import notebook
+
+        return notebook.trained(self.run, {"validation": self.scores, "test": self.test})
 
     def show(self, console: Console) -> None:
         from maskwright.metrics import tables
@@ -43,6 +51,9 @@ class Trained:
                 console.print(f"[bold]{part}[/]")
                 tables.show(scores, console)
                 console.print()
+        if self.scores is None:
+            told = "on validation images, as all of them trained" if self.test else "on images that did not train"
+            console.print(f"[bold]not measured[/] {told} (val: none)")
         for name in ("run", "bundle", "report"):
             console.print(f"{name:>7}: {getattr(self, name)}", markup=False, soft_wrap=True)
 
@@ -54,13 +65,14 @@ def train(
     limit: int | None = None,
     resume: bool = False,
     allow_refused: bool = False,
-) -> Trained:
+    folds: bool = False,
+) -> Trained | Folded:
     """Train on labelled images, score, export, and write a report.
 
     Parameters
     ----------
     source
-        labelled images, a recipe.yaml, or (with `--resume`) the folder of a run that stopped.
+        labelled images, a recipe.yaml, a shipped recipe (and `data=PATH`), or (with `--resume`) a run that stopped.
     changes
         key=value, as in `train.epochs=20 model.encoder=resnet34`; keys: `maskwright explain recipe`.
     out
@@ -71,25 +83,49 @@ def train(
         go on with the run in `source` where it stopped.
     allow_refused
         train although items of the data were refused.
+    folds
+        train once for each fold of `split.folds`, into one folder, and compare; `--resume` skips what is finished.
     """
     from pathlib import Path
 
     from maskwright.bundles import runs
+    from maskwright.core import recipe as recipes
     from maskwright.core import terminal
+    from maskwright.core.errors import RecipeError
 
     extra: dict[str, Any] = {
         **({"limit": limit} if limit else {}),
         **({"allow_refused": True} if allow_refused else {}),
     }
     with terminal.shown():
-        merged = _merged(changes) | extra
-        recipe = _recipe(source, merged, resume)
+        merged = merged_changes(changes) | extra
+        if folds:
+            return _folds(source, merged, Path(out), resume)
+        recipe = recipe_of(source, merged, resume)
         run = runs.load(source) if resume else _new_run(source, recipe, merged, Path(out))
         with _recorded(run):
-            return _train(recipe, run, resume)
+            try:
+                return _train(recipe, run, resume)
+            except RecipeError as error:
+                file = run.path / "recipe.yaml" if resume else source
+                raise recipes.placed(error, file, merged) from error
 
 
-def _merged(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, Any]:
+def _folds(source: str, changes: dict[str, Any], out: Path, resume: bool) -> Folded:
+    from pathlib import Path
+
+    from maskwright.core.errors import RecipeError
+    from maskwright.verbs import folds
+
+    if resume:
+        if changes:
+            raise RecipeError("folds are resumed with their own recipe", place="--resume", hint="leave out the changes")
+        return folds.train_all(Path(source), train)
+    recipe = _absolute(recipe_of(source, changes))
+    return folds.train_all(folds.begin(out, recipe, _data_name(recipe)), train)
+
+
+def merged_changes(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, Any]:
     from maskwright.core import recipe as recipes
 
     merged: dict[str, Any] = {}
@@ -98,25 +134,30 @@ def _merged(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, Any]:
     return merged
 
 
-def _recipe(source: str, changes: dict[str, Any], resume: bool) -> Recipe:
+def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Recipe:
+    """The recipe of labelled images, a recipe.yaml, a shipped recipe or, with `resume`, a run, with changes on top."""
     from pathlib import Path
 
     from maskwright.core import recipe as recipes
     from maskwright.core.errors import RecipeError
-    from maskwright.verbs.new import starting_tree
+    from maskwright.verbs.new import shipped, shipped_tree, starting_tree
 
     if resume:
         if changes:
             raise RecipeError("a run is resumed with its own recipe", place="--resume", hint="leave out the changes")
         own = recipes.load(Path(source) / "recipe.yaml")
         kept = Path(source) / "split.json"  # the same images, whatever was added to the data since
-        return (
-            own.model_copy(update={"split": own.split.model_copy(update={"file": str(kept)})})
-            if kept.is_file()
-            else own
-        )
+        if not kept.is_file():
+            return own
+        same = {"split": own.split.model_copy(update={"file": str(kept)})}
+        return own.model_copy(update=same | {"train": own.train.model_copy(update={"fraction": 1.0})})
     if source.endswith((".yaml", ".yml")):
         return recipes.load(source, changes)
+    if source in shipped() and not Path(source).exists():
+        if not isinstance(data := changes.get("data"), str):
+            raise RecipeError("is missing", place="data", hint=f"a shipped recipe needs it: train {source} data=PATH")
+        rest = {key: value for key, value in changes.items() if key != "data"}
+        return recipes.build(shipped_tree(source, str(Path(data).absolute())), rest)
     return recipes.build(starting_tree(str(Path(source).absolute())), changes)
 
 
@@ -147,10 +188,9 @@ def _absolute(recipe: Recipe) -> Recipe:
     """The recipe as a run keeps it: it must mean the same from any folder."""
     from pathlib import Path
 
-    def moved(sources: Any) -> Any:
-        return sources and [s.model_copy(update={"path": str(Path(s.path).absolute())}) for s in sources]
+    from maskwright.core.recipe import with_paths
 
-    return recipe.model_copy(update={key: moved(getattr(recipe, key)) for key in ("data", "val", "test")})
+    return with_paths(recipe, lambda path: str(Path(path).absolute()))
 
 
 def _about(recipe: Recipe) -> dict[str, Any]:
@@ -179,7 +219,7 @@ def _recorded(run: Run) -> Iterator[None]:
         events.emit("status", status="running", hint="", pid=os.getpid())
         try:
             yield
-            events.emit("status", status="finished", hint="")
+            events.emit("status", status="finished", hint=run.record.get("ended", ""))
         except (Interrupted, KeyboardInterrupt):
             saved = (run.checkpoints / "last.pt").is_file()
             hint = f"go on with: {again}" if saved else "nothing was saved yet; start anew"
@@ -207,10 +247,11 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     from maskwright.data.prepare import prepare
     from maskwright.imaging.palette import class_colours
     from maskwright.prediction import evaluation, predictor
-    from maskwright.report import snapshots
+    from maskwright.report import snapshots, watch
     from maskwright.training import assemble, finish, loop
 
     assemble.check(recipe)
+    watched = watch.photos(recipe.watch)
     prepared = prepare(recipe)
     if not resume:
         split.save(prepared.split, run.path / "split.json")
@@ -218,24 +259,33 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     parts = assemble.assemble(recipe, prepared, run, resume=resume)
     run.write_record(data={"paths": [s.path for s in recipe.data], **prepared.facts()}, **parts.record())
     events.say(parts.promise())
+    if parts.validate is None:
+        events.warn("not measured: all images train (val: none), so nothing says how good this model is on others")
     with closing(parts.loader):
         position = loop.train(
-            parts.segmenter, parts.loader, parts.optimizer, parts.device, parts.plan, recipe.train, parts.validate
+            parts.segmenter, parts.loader, parts.optimizer, parts.device, parts.plan, parts.recipe.train, parts.validate
         )
         seen = [snapshots.Sample(*sample) for sample in finish.augmented(parts, snapshots.NUM_TRAIN)]
-    parity = finish.bundle(parts, recipe, prepared, run)
+    parity = finish.bundle(parts, parts.recipe, prepared, run)
     final = predictor.load(run.bundle)
-    val = evaluation.evaluate(final, prepared.val, label="score validation images")
-    test = evaluation.evaluate(final, prepared.test, label="score test images") if len(prepared.test) else None
+    val, test = (
+        evaluation.evaluate(final, data, label=f"score {name} images") if len(data) else None
+        for name, data in (("validation", prepared.val), ("test", prepared.test))
+    )
     finish.scores(run, val, test)
-    colours, loss = class_colours(prepared.classes), finish.loss_of(parts.segmenter)
+    known, loss = parts.description, finish.loss_of(parts.segmenter)
+    colours = class_colours(known.classes, known.multilabel)
     snapshots.write(run.path / "pictures", seen, final, prepared.val, val, colours, loss)
+    if recipe.watch:
+        watch.write(run, final, watched, recipe.watch)
     actual = {"seconds": round(position.seconds, 1), "memory_gb": round(parts.device.peak_memory_gb(), 2)}
-    run.write_record(actual=actual, export={"onnx": asdict(parity)})
-    promised = parts.estimate.seconds
+    promised = parts.estimate.seconds * position.epoch / parts.estimate.epochs  # of the epochs that were needed
+    estimate = {**asdict(parts.estimate), "seconds": promised}
+    run.write_record(actual=actual, export={"onnx": asdict(parity)}, estimate=estimate, ended=position.ended)
     events.say(
         f"trained {position.epoch} epochs in {terminal.duration(position.seconds)} (estimate: {terminal.duration(promised)}), "
-        f"{actual['memory_gb']:.1f} GB at most (estimate: {parts.estimate.memory_gb:.1f} GB); best epoch {position.best_epoch}"
+        f"{actual['memory_gb']:.1f} GB at most (estimate: {parts.estimate.memory_gb:.1f} GB); "
+        + (f"best epoch {position.best_epoch}" if val else "the last weights are kept, not measured (val: none)")
     )
     following = [
         f"maskwright predict {run.bundle} PHOTOS --out masks",

@@ -42,5 +42,6 @@ FORMATS: Registry = Registry(
         "voc": "maskwright.data.formats.voc:FORMAT",
         "pet": "maskwright.data.formats.pet:FORMAT",
         "folder": "maskwright.data.formats.folder:FORMAT",
+        "yolo": "maskwright.data.formats.yolo:FORMAT",
     },
 )

@@ -1,0 +1,82 @@
+"""From a recipe and images to training batches: which classes have a channel, how samples are changed, the loader.
+
+No network is needed to make them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maskwright.core.errors import DataError, RecipeError
+from maskwright.core.recipe import Recipe
+from maskwright.core.registry import suggestion
+from maskwright.core.table import Data
+from maskwright.data import flip_pairs as names
+from maskwright.tasks import multilabel
+from maskwright.training import augment, mix
+from maskwright.training.cache import Samples
+from maskwright.training.loader import Loader
+
+
+def make_loader(recipe: Recipe, data: Data) -> Loader:
+    """The augmented training batches of some images. The batch must be settled (an int)."""
+    settings, classes = recipe.train, model_classes(recipe, data.classes)
+    assert isinstance(settings.batch, int)
+    swaps = flip_pairs(recipe, classes)
+    return Loader(
+        _samples(recipe, data),
+        augment.augmenter(recipe.augment, (recipe.height, recipe.width), flip_pairs=swaps, fit=recipe.fit),
+        batch=settings.batch,
+        leftover=not settings.drop_last,
+        seed=settings.seed,
+        mix=mix.mixer(recipe.mix, classes),
+        weights={number: source.weight for number, source in enumerate(recipe.data) if source.weight != 1},
+        workers=settings.workers,
+    )
+
+
+def validation_loader(recipe: Recipe, data: Data) -> Loader:
+    """The validation images as they are, each once, for the validation loss."""
+    plain = augment.augmenter("none", (recipe.height, recipe.width), fit=recipe.fit)
+    settings = recipe.train
+    assert isinstance(settings.batch, int)
+    samples = _samples(recipe, data)
+    return Loader(samples, plain, batch=settings.batch, leftover=True, seed=settings.seed, workers=0)
+
+
+def model_classes(recipe: Recipe, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """What the network has a channel for: the classes of the data; where they overlap, all but the background.
+
+    Raises DataError when the background is all there is.
+    """
+    if not recipe.multilabel:
+        return classes
+    found = tuple(classes[index] for index in multilabel.channels(classes))
+    if not found:
+        raise DataError("the data have no class but the background", place=recipe.data[0].path)
+    return found
+
+
+def flip_pairs(recipe: Recipe, classes: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Class indices that a flip swaps, as the recipe lists them or as their names propose."""
+    if recipe.flip_pairs == "auto":
+        return names.proposed(classes)
+    for pair in recipe.flip_pairs:
+        for name in pair:
+            if len(pair) != 2 or name not in classes:
+                raise RecipeError(f"`{name}` is no pair of classes", place="flip_pairs", hint=suggestion(name, classes))
+    return [(classes.index(a), classes.index(b)) for a, b in recipe.flip_pairs]
+
+
+def _samples(recipe: Recipe, data: Data) -> Samples:
+    settings = recipe.train
+    return Samples(
+        data,
+        np.arange(len(data)),
+        size=(recipe.height, recipe.width),
+        fit=recipe.fit,
+        base_size=recipe.base_size,
+        masks=multilabel.channels(data.classes) if recipe.multilabel else None,
+        cache=settings.cache,
+        cache_gb=settings.cache_gb,
+    )
