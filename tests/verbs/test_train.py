@@ -9,7 +9,7 @@ import pytest
 import maskwright as mw
 from maskwright.bundles import runs as run_folders
 from maskwright.core import recipe as recipes
-from maskwright.core.errors import DataError, RecipeError
+from maskwright.core.errors import DataError, ModelError, RecipeError
 from maskwright.data import synthetic
 from maskwright.data.prepare import prepare
 
@@ -154,7 +154,7 @@ MISTAKES = {
     "plateau": ("val: none\ntrain:\n  schedule: plateau\n", 4, "val: `plateau` goes by the validation score"),
     "early stopping": ("val: none\ntrain:\n  early_stopping: {}\n", 4, "val: early stopping goes by"),
     "lengths": ("train:\n  epochs: 3\n  stages: [{epochs: 1}]\n", 4, "train: the length of a training with `stages`"),
-    "fold": ("split: {folds: 5, fold: 7}\n", None, "split.fold: 7 is not below split.folds"),
+    "fold": ("split: {folds: 5, fold: 7}\n", 4, "split.fold: 7 is not below split.folds"),
     "loss": ("loss: {dise: 1.0}\n", 4, "loss: no loss is called `dise`"),
     "lovasz": ("multilabel: true\nloss: {lovasz: 1.0}\n", 5, "loss.lovasz: "),
     "class weights": ("loss:\n  cross_entropy: {class_weights: {dog: 2}}\n", 5, "loss.cross_entropy.class_weights: "),
@@ -173,6 +173,38 @@ def test_what_cannot_be_is_refused_before_training_with_its_line(
     for run in run_folders.all_runs(tmp_path / "runs"):
         assert run.status()[0] == "recipe error"
         assert not (run.checkpoints / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("{name: lens, width: 5}", "the width of `lens` can be"),
+        ("{name: fpn, encoder: resnet43}", "no encoder is called `resnet43`; did you mean `resnet34`"),
+        ("{name: deeplabv3, encoder: vgg11}", "encoder `vgg11` cannot be used here"),
+    ],
+)
+def test_what_a_network_refuses_is_named_with_its_line(model: str, words: str, photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"data: {photos}\nsize: 32\nmodel: {model}\n")
+    with pytest.raises(RecipeError, match=r"r.yaml:3: model: " + words):
+        mw.train(str(recipe), out=str(tmp_path / "runs"))
+
+
+def test_weights_that_explode_in_the_last_step_are_noticed(photos: Path, tmp_path: Path) -> None:
+    """The loss was a number in every step; what the network answers afterwards is not."""
+    wild = {"train.epochs": 1, "train.batch": 16, "train.optimizer": {"name": "adamw", "lr": 1e30}}
+    with pytest.raises(ModelError, match=r"the loss is no longer a number \(epoch 1, step 1, batch: .*\.jpg"):
+        mw.train(str(photos), SMALL, wild, out=str(tmp_path))
+    (run,) = run_folders.all_runs(tmp_path)
+    assert not run.bundle.exists()
+    assert any("back to the start with half the learning rate" in e.get("text", "") for e in run.events())
+
+
+def test_a_run_without_a_bundle_cannot_be_scored(photos: Path, tmp_path: Path) -> None:
+    run = run_folders.create(tmp_path, "lens", "photos")
+    run.write_record()
+    with pytest.raises(ModelError, match=r"has not finished; .* --resume"):
+        mw.evaluate(str(run.path), str(photos))
 
 
 def test_a_size_that_no_stride_divides_is_padded(photos: Path, tmp_path: Path) -> None:

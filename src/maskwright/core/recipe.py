@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from maskwright.core import yaml_text
 from maskwright.core.errors import RecipeError
@@ -60,6 +70,14 @@ class Splitting(Part):
     stratify: bool = Field(True, description="keep the share of images of each class equal in all parts")
     seed: int = Field(0, description="another seed draws another split")
     file: str | None = Field(None, description="a split file of an earlier run: the same images again")
+
+    @field_validator("fold")
+    @classmethod
+    def _exists(cls, fold: int, known: ValidationInfo) -> int:
+        folds = known.data.get("folds", fold + 1)
+        if fold >= folds:
+            raise ValueError(f"{fold} is not below split.folds ({folds}), the first fold being 0")
+        return fold
 
 
 class Model(Entry):
@@ -233,12 +251,6 @@ class Recipe(Part):
             return {**tree, "loss": {"bce": 1.0, "dice": 1.0}}
         return tree
 
-    @model_validator(mode="after")
-    def _fold_exists(self) -> Recipe:
-        if self.split.fold >= self.split.folds:
-            raise ValueError(f"split.fold: {self.split.fold} is not below split.folds ({self.split.folds})")
-        return self
-
     @property
     def height(self) -> int:
         return self.size[0]
@@ -372,8 +384,9 @@ def _first_mistake(error: ValidationError, lines: Mapping[str, int], name: str, 
     message = mistake["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = mistake.get("input")
-    shown = f" (got `{given}`)" if isinstance(given, (str, int, float, bool)) else ""
-    return RecipeError(message + shown, place=place, hint=_meaning(parts))
+    own = mistake["type"] == "value_error"  # says itself what was given and what to do
+    shown = f" (got `{given}`)" if isinstance(given, (str, int, float, bool)) and not own else ""
+    return RecipeError(message + shown, place=place, hint=None if own else _meaning(parts))
 
 
 def _is_part(key: str, other: str) -> bool:

@@ -120,7 +120,7 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     classes, settled = model_classes(recipe, prepared.classes), run.record.get("estimate", {}) if resume else {}
     description = describe(recipe, classes)
     _say_flip_pairs(recipe, description)
-    network = MODELS[recipe.model.name](len(classes), **recipe.model.options)
+    network = _network(recipe, len(classes))
     start = recipe.model
     loaded = weights.load(network, start.weights, normalization=start.normalization, classes=classes)
     events.say(f"weights: {loaded.summary()}")
@@ -151,6 +151,15 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     )
     validate = _validation(segmenter, device, prepared, predictor, recipe) if len(prepared.val) else None
     return Assembled(recipe, segmenter, description, loaded, device, loader, optimizer, following, measured, validate)
+
+
+def _network(recipe: Recipe, num_classes: int) -> torch.nn.Module:
+    """The bare network of a recipe. Raises RecipeError, with its key, for options that it refuses."""
+    try:
+        network: torch.nn.Module = MODELS[recipe.model.name](num_classes, **recipe.model.options)
+    except RecipeError as error:
+        raise RecipeError(error.what, place=error.place or "model", hint=error.hint) from error
+    return network
 
 
 def describe(recipe: Recipe, classes: tuple[str, ...]) -> Description:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -83,10 +84,14 @@ def train(
                 at = _gone_back(problem, at, plan, parts)
                 continue
             at.epoch, at.batch = at.epoch + 1, 0
-            with average.applied() if average is not None else nullcontext():
-                validated, better = _validated(at, plan, validate)
-                if better:
-                    checkpoint.save_weights(plan.best, segmenter)
+            try:
+                with average.applied() if average is not None else nullcontext():
+                    validated, better = _validated(at, plan, validate, watch.last_ids)
+                    if better:
+                        checkpoint.save_weights(plan.best, segmenter)
+            except Diverged as problem:
+                at = _gone_back(problem, at, plan, parts)
+                continue
             at.ended = plan.ending(at)
             watch.epoch(validated, better)
             checkpoint.save(plan.last, at, **parts)
@@ -124,14 +129,21 @@ def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
-def _validated(at: Position, plan: Plan, validate: Callable[[], Validated] | None) -> tuple[Validated | None, bool]:
-    """What a validation found, when one is due, and whether the weights as they are now are those to keep."""
+def _validated(
+    at: Position, plan: Plan, validate: Callable[[], Validated] | None, last: tuple[str, ...]
+) -> tuple[Validated | None, bool]:
+    """What a validation found, when one is due, and whether the weights as they are now are those to keep.
+
+    last: ids of the epoch's last batch, after which Diverged is raised when the validation loss is no number.
+    """
     if validate is None:
         at.best_epoch = at.epoch
         return None, at.epoch == plan.epochs
     if not plan.validates(at.epoch):
         return None, False
     found = validate()
+    if not math.isfinite(found.fields.get("val_loss", 0.0)):
+        raise Diverged(last)
     better = found.score > at.best
     at.scores.append((at.epoch, found.score))
     if better:
@@ -141,7 +153,7 @@ def _validated(at: Position, plan: Plan, validate: Callable[[], Validated] | Non
 
 def _gone_back(problem: Diverged, at: Position, plan: Plan, parts: dict[str, Any]) -> Position:
     """The last saved state with half the learning rate. Raises ModelError when the training went back before."""
-    where = f"epoch {at.epoch + 1}, step {at.step}"
+    where = f"epoch {at.epoch + (at.batch > 0)}, step {at.step}"
     ids = ", ".join(problem.ids)
     if at.rescues:
         what = f"the loss is no longer a number ({where}, batch: {ids}), as it was before the learning rate was halved"
@@ -149,9 +161,10 @@ def _gone_back(problem: Diverged, at: Position, plan: Plan, parts: dict[str, Any
     saved = checkpoint.restore(plan.last, **parts)
     saved.rate, saved.rescues = saved.rate / 2, saved.rescues + 1
     checkpoint.save(plan.last, saved, **parts)
+    back_to = f"the end of epoch {saved.epoch}" if saved.epoch else "the start"
     events.warn(
-        f"the loss is no longer a number ({where}, batch: {ids}): back to the end of epoch {saved.epoch} with half the "
-        "learning rate; the next time training stops",
+        f"the loss is no longer a number ({where}, batch: {ids}): back to {back_to} with half the learning rate; the next "
+        "time training stops",
         ids=list(problem.ids),
         step=at.step,
         back_to=saved.step,

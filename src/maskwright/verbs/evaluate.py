@@ -159,8 +159,14 @@ def _stored_values(data: Data) -> tuple[int, ...] | None:
 
 def _is_folder_of_maps(path: Path) -> bool:
     from maskwright.bundles import bundle as bundles
+    from maskwright.core.errors import ModelError
 
-    return path.is_dir() and not bundles.is_bundle(path) and not bundles.is_bundle(path / "bundle")
+    if not path.is_dir() or bundles.is_bundle(path) or bundles.is_bundle(path / "bundle"):
+        return False
+    if (path / "run.json").is_file():
+        hint = f"`maskwright runs` says why; go on with: maskwright train {path} --resume"
+        raise ModelError("is a run without a bundle: it has not finished", place=path, hint=hint)
+    return True
 
 
 def _labelled(

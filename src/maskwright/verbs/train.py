@@ -138,6 +138,7 @@ def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Rec
     """The recipe of labelled images, a recipe.yaml, a shipped recipe or, with `resume`, a run, with changes on top."""
     from pathlib import Path
 
+    from maskwright.bundles import runs
     from maskwright.core import recipe as recipes
     from maskwright.core.errors import RecipeError
     from maskwright.verbs.new import shipped, shipped_tree, starting_tree
@@ -145,6 +146,7 @@ def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Rec
     if resume:
         if changes:
             raise RecipeError("a run is resumed with its own recipe", place="--resume", hint="leave out the changes")
+        runs.load(source)
         own = recipes.load(Path(source) / "recipe.yaml")
         kept = Path(source) / "split.json"  # the same images, whatever was added to the data since
         if not kept.is_file():
