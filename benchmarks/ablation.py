@@ -1,6 +1,6 @@
 """What each setting gives: one recipe, changed in one thing at a time, several seeds each, differences with intervals.
 
-    python benchmarks/ablation.py DATA [key=value ...] --out FOLDER [--seeds 3] [--epochs 15] [--only "ema 0.99" "augment hard" ...]
+    python benchmarks/ablation.py DATA [key=value ...] --out FOLDER [--seeds 3] [--epochs 15] [--only "ema 0.99" ...]
 
 key=value change the base recipe. Scores are those of the held-out fold (`split`), never of test images: settings are
 chosen by this table. Run it again to go on where it stopped; what is finished is only read. The table gives, for each
