@@ -23,7 +23,7 @@ def run(capsys: pytest.CaptureFixture[str], *tokens: str, as_json: bool = False)
     [
         (["check", "/no/such/folder"], 3, "/no/such/folder"),
         (["train", "/no/such/recipe.yaml"], 2, "/no/such/recipe.yaml: cannot be read"),
-        (["train", "/no/such/run", "--resume"], 2, "cannot be read"),
+        (["train", "/no/such/run", "--resume"], 4, "/no/such/run: is not a run folder"),
         (["predict", "/no/such/bundle", "/no/such/photos"], 4, "/no/such/bundle: not found"),
         (["evaluate", "/no/such.onnx", "/no/such/data"], 4, "/no/such.onnx: not found"),
         (["explain", "modle"], 2, "did you mean `model`?"),
