@@ -7,8 +7,7 @@ optimiser, schedule or format are not listed here: they are the keyword-only par
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +26,7 @@ from pydantic import (
 
 from maskwright.core import yaml_text
 from maskwright.core.errors import RecipeError
+from maskwright.core.recipe_mistakes import first_mistake, is_part, line_of
 from maskwright.core.registry import Registry, suggestion
 
 
@@ -289,7 +289,7 @@ def build(
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:
-        raise _first_mistake(error, lines or {}, name, set(as_pairs(changes))) from None
+        raise first_mistake(error, Recipe, lines or {}, name, set(as_pairs(changes))) from None
 
 
 def _at_home(recipe: Recipe, home: Path) -> Recipe:
@@ -319,8 +319,8 @@ def placed(error: RecipeError, path: str | Path, changes: Mapping[str, Any] | Se
     except OSError:
         return error
     changed = as_pairs(changes)
-    line = _line_of(key, lines)
-    place = "command line" if any(_is_part(key, c) for c in changed) else f"{path}:{line}" if line else str(path)
+    line = line_of(key, lines)
+    place = "command line" if any(is_part(key, c) for c in changed) else f"{path}:{line}" if line else str(path)
     return RecipeError(error.what, place=f"{place}: {key}{':' if rest else ''}{rest}", hint=error.hint)
 
 
@@ -363,84 +363,6 @@ def _apply(tree: dict[str, Any], changes: Mapping[str, Any] | Sequence[str]) -> 
                 branch.pop(other, None)
         branch[last] = value
     return result
-
-
-def _first_mistake(error: ValidationError, lines: Mapping[str, int], name: str, changed: set[str]) -> RecipeError:
-    mistakes = error.errors()
-    # a union reports one mistake for each of its members: the unknown key says most
-    mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
-    parts = [str(part) for part in mistake["loc"] if not _is_internal(part)]
-    key = ".".join(parts)
-    line = _line_of(key, lines)
-    from_command = any(_is_part(key, c) for c in changed) and bool(key)
-    place = "command line" if from_command else f"{name}:{line}" if line else name
-    place = f"{place}: {key}" if key else place
-    if mistake["type"] == "extra_forbidden":
-        return RecipeError("unknown key", place=place, hint=suggestion(parts[-1], _known_keys(parts[:-1])))
-    if mistake["type"] == "missing":
-        return RecipeError(
-            "is missing", place=place, hint="a recipe needs `data: path/to/images`" if key == "data" else None
-        )
-    message = mistake["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    given = mistake.get("input")
-    own = mistake["type"] == "value_error"  # says itself what was given and what to do
-    shown = f" (got `{given}`)" if isinstance(given, (str, int, float, bool)) and not own else ""
-    return RecipeError(message + shown, place=place, hint=None if own else _meaning(parts))
-
-
-def _is_part(key: str, other: str) -> bool:
-    """Whether one of two keys is the other or stands below it."""
-    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
-
-
-def _is_internal(part: Any) -> bool:
-    """Names of union members and validators that pydantic puts into a location."""
-    text = str(part)
-    return (
-        bool(re.search(r"[\[\(]|^(list|dict|str|int|float|bool|constrained|Entry|Source|literal|function)\b", text))
-        and text != "file"
-    )
-
-
-def _line_of(key: str, lines: Mapping[str, int]) -> int | None:
-    while key:
-        if key in lines:
-            return lines[key]
-        key = key.rpartition(".")[0]
-    return None
-
-
-def _known_keys(path: Sequence[str]) -> list[str]:
-    part: Any = Recipe
-    for name in path:
-        if name.isdigit():
-            continue
-        nested = part.model_fields.get(name)
-        found = next(parts_in(nested.annotation), None) if nested else None
-        if found is None:
-            return []
-        part = found
-    return list(part.model_fields)
-
-
-def _meaning(path: Sequence[str]) -> str | None:
-    """What the deepest described key of a path means."""
-    part: Any = Recipe
-    meaning = None
-    for name in path:
-        if name.isdigit() or part is None or name not in part.model_fields:
-            continue
-        meaning = part.model_fields[name].description or meaning
-        part = next(parts_in(part.model_fields[name].annotation), None)
-    return meaning
-
-
-def parts_in(annotation: Any) -> Iterator[type[Part]]:
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        yield annotation
-    for inner in getattr(annotation, "__args__", ()):
-        yield from parts_in(inner)
 
 
 def check_entry(table: Registry, entry: Entry | str, options: Mapping[str, Any] | None = None, place: str = "") -> None:

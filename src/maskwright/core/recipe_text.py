@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from maskwright.core.recipe import Entry, Part, Recipe, parts_in
+from pydantic import BaseModel
+
+from maskwright.core.recipe import Entry, Part, Recipe
+from maskwright.core.recipe_mistakes import parts_in
 from maskwright.core.yaml_text import flow
 
 
@@ -53,7 +56,7 @@ def described_keys() -> Iterator[tuple[str, str, str | None, str]]:
     yield from _described(Recipe, "")
 
 
-def _described(part: type[Part], prefix: str) -> Iterator[tuple[str, str, str | None, str]]:
+def _described(part: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str | None, str]]:
     for key, info in part.model_fields.items():
         below = next(parts_in(info.annotation), None)
         nested = below is not None and below is not Entry
