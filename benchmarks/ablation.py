@@ -1,9 +1,10 @@
 """What each setting gives: one recipe, changed in one thing at a time, several seeds each, differences with intervals.
 
-    python benchmarks/ablation.py DATA [key=value ...] --out FOLDER [--seeds 3] [--epochs 15] [--only "ema 0.99" ...]
+    python benchmarks/ablation.py DATA [key=value ...] --out FOLDER [--seeds 0 1 2] [--epochs 15] [--only "ema 0.99" ...]
 
 key=value change the base recipe. Scores are those of the held-out fold (`split`), never of test images: settings are
-chosen by this table. Run it again to go on where it stopped; what is finished is only read. The table gives, for each
+chosen by this table. Run it again to go on where it stopped; what is finished is only read (so several processes may share a
+folder, each with seeds of its own, and a last call with all of them draws the table). The table gives, for each
 variant, the mean over the seeds of its mean IoU minus that of the base with the same seed: the 95 % interval is a bootstrap
 over the images (the same draw for both and for all seeds), the range is that of the single seeds.
 """
@@ -31,6 +32,7 @@ VARIANTS: dict[str, list[str]] = {
     "no pretrained weights": ["model.weights=none"],
     "fp32": ["train.precision=fp32"],
     "encoder lr x0.1": ["train.encoder_lr=0.1"],
+    "encoder lr x1": ["train.encoder_lr=1"],
     "augment none": ["augment=none"],
     "augment soft": ["augment=soft"],
     "augment hard": ["augment=hard"],
@@ -40,9 +42,12 @@ VARIANTS: dict[str, list[str]] = {
     "focal + dice": ["loss={focal: 1, dice: 1}"],
     "class weights": ["loss={cross_entropy: {weight: 1, class_weights: effective_number}, dice: 1}"],
     "cutmix": ["mix={name: cutmix, chance: 0.5}"],
-    "size 320": ["size=320"],
+    "copy-paste": ["mix={name: copy_paste, chance: 0.5}"],
+    "size 256": ["size=256"],
     "one-cycle": ["train.schedule=one_cycle"],
-    "pad": ["fit=pad"],
+    "fpn": ["model.name=fpn"],
+    "deeplabv3+": ["model.name=deeplabv3+"],
+    "unet++": ["model.name=unet++"],
 }
 VIEWS: dict[str, dict[str, object]] = {  # the base's bundles, looked at in another way: nothing is trained
     "tta flip": {"flip": True},
@@ -55,14 +60,14 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("changes", nargs="*")
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--only", nargs="+", choices=[*VARIANTS, *VIEWS])
     options = parser.parse_args()
     base = [*options.changes, f"train.epochs={options.epochs}"]
     chosen = [name for name in (*VARIANTS, *VIEWS) if not options.only or name in ("base", *options.only)]
     found: dict[str, list[tuple[Scores, float]]] = {name: [] for name in chosen}
-    for seed in range(options.seeds):  # seed by seed, so that what is there when it stops can be compared
+    for seed in options.seeds:  # seed by seed, so that what is there when it stops can be compared
         for name in chosen:
             folder = options.out / f"{'base' if name in VIEWS else name}-{seed}".replace(" ", "-")
             run = trained(options.data, folder, [*base, *VARIANTS.get(name, ()), f"train.seed={seed}"])

@@ -1,6 +1,7 @@
-"""What every test may ask for: the real data sets (when they are at hand)."""
+"""What every test has: the same random weights, and the real data sets when they are at hand."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one test process a core: threads of t
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def same_weights_in_every_run() -> None:
+    """Networks start from random weights: each test from the same ones, whatever ran before it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
