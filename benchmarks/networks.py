@@ -5,7 +5,7 @@
 
 A training step: forward, losses, backward, AdamW; `plain` in fp32, NCHW, with the C allocator as it comes, `tool` as
 `models/device.py` chooses for this CPU. Inference, one image at a time: `plain` is the same network in eager torch, `tool`
-its exported file in onnxruntime. Both contestants take turns in one process, the first step of a turn is not counted, and
+its exported file in onnxruntime, with as many threads. Both contestants take turns in one process, the first step of a turn is not counted, and
 medians are printed with their ratio (larger is faster). Networks start from random weights, which cost the same time.
 """
 
@@ -92,7 +92,7 @@ def exported(segmenter: Segmenter, options: argparse.Namespace, image: np.ndarra
     size = (options.size, options.size)
     description = Description(classes, ((0, 0, 0),) * options.classes, size, "squash", {"name": options.model})
     onnx(segmenter, description, scratch / "model.onnx", [image])
-    return with_onnx.open_file(scratch / "model.onnx")[0]
+    return with_onnx.open_file(scratch / "model.onnx", threads=torch.get_num_threads())[0]
 
 
 def medians(contestants: Contestants, options: argparse.Namespace) -> dict[str, float]:
