@@ -5,8 +5,9 @@
 
 A training step: forward, losses, backward, AdamW; `plain` in fp32, NCHW, with the C allocator as it comes, `tool` as
 `models/device.py` chooses for this CPU. Inference, one image at a time: `plain` is the same network in eager torch, `tool`
-its exported file in onnxruntime, with as many threads. Both contestants take turns in one process, the first step of a turn is not counted, and
-medians are printed with their ratio (larger is faster). Networks start from random weights, which cost the same time.
+its exported file in onnxruntime, with as many threads. Both contestants take turns in one process, the first step of a turn
+is not counted, and medians are printed with their ratio (larger is faster). Networks start from random weights, which cost
+the same time.
 """
 
 from __future__ import annotations
