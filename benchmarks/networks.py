@@ -28,7 +28,7 @@ from train_step import PLAIN, forget_freed_memory, network_options, stepper, tim
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import MaskwrightError
 from maskwright.core.types import Network
-from maskwright.export.onnx import onnx
+from maskwright.exports.onnx import onnx
 from maskwright.models import MODELS
 from maskwright.models.device import choose, keep_freed_memory
 from maskwright.models.segmenter import Segmenter, wrap

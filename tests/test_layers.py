@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import maskwright
+from maskwright.verbs import VERBS
+
 SOURCE = Path(__file__).parents[1] / "src" / "maskwright"
 FLOORS = {
     "core": 0,
@@ -18,9 +21,9 @@ FLOORS = {
     "bundles": 3,
     "models": 4,
     "prediction": 5,
-    "export": 6,
+    "exports": 6,
     "training": 7,
-    "report": 7,
+    "reports": 7,
     "verbs": 9,
     "": 10,  # cli.py, __init__.py, __main__.py
 }
@@ -86,6 +89,13 @@ def test_imports_point_down(path: Path) -> None:
         assert allowed, f"{path.relative_to(SOURCE)} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[other]})"
 
 
+def test_every_command_stays_a_function_of_the_package() -> None:
+    """A room of the same name would take its place as soon as it is imported."""
+    rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
+    assert not rooms & {*VERBS, "load"}
+    assert {*VERBS, "load", "__version__"} == set(maskwright.__all__)
+
+
 def test_no_import_goes_in_circles() -> None:
     graph = {module_of(p): {n for n in imports(p) if n in MODULES} - {module_of(p)} for p in FILES}
     for shelf in ("maskwright", "maskwright.verbs"):  # the roof hands out what is below by name
@@ -111,7 +121,7 @@ def test_torch_and_opencv_stay_in_their_rooms(path: Path) -> None:
     anywhere = {name.split(".")[0] for name in imports(path)}
     at_home = where.startswith(TORCH_ROOMS) and not where.endswith("__init__.py")
     assert at_home or not top & TORCH, f"{where} imports torch at its top"
-    assert at_home or where.startswith(("export/", "verbs/")) or not anywhere & TORCH, f"{where} imports torch"
+    assert at_home or where.startswith(("exports/", "verbs/")) or not anywhere & TORCH, f"{where} imports torch"
     assert where.startswith(OPENCV_ROOMS) or "cv2" not in anywhere, f"{where} imports OpenCV"
 
 
@@ -130,7 +140,7 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
 def test_shelves_list_their_names_without_torch() -> None:
     code = (
         "from maskwright.models import MODELS\nfrom maskwright.training import LOSSES, OPTIMIZERS, SCHEDULES, AUGMENTS\n"
-        "from maskwright.data.formats import FORMATS\nfrom maskwright.export import EXPORTERS\n"
+        "from maskwright.data.formats import FORMATS\nfrom maskwright.exports import EXPORTERS\n"
         "assert all(list(t) for t in (MODELS, LOSSES, OPTIMIZERS, SCHEDULES, AUGMENTS, FORMATS, EXPORTERS))"
     )
     assert not {"torch", "cv2"} & modules_after(code)

@@ -238,3 +238,10 @@ def test_that_classes_may_overlap_is_said_aloud() -> None:
     with events.listening(lambda event: heard.append(event.fields.get("text", ""))):
         assemble.check(build({"data": "nowhere", "multilabel": True}))
     assert any("classes may overlap" in text and "bce + dice" in text for text in heard)
+
+
+def test_a_network_without_a_channel_for_its_first_class_is_refused(tmp_path: Path) -> None:
+    """Its first class would be sigmoid(0) = 0.5 everywhere, and never learnt."""
+    recipe = build({"data": "x", "multilabel": True, "model": {"name": "lens", "weights": "none"}})
+    with pytest.raises(RecipeError, match="`lens` has no channel for its first class"):
+        assemble._network(recipe, 4)

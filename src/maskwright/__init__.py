@@ -18,6 +18,7 @@ __all__ = [
     "load",
     "new",
     "predict",
+    "preview",
     "report",
     "runs",
     "train",

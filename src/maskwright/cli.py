@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskwright import __version__
 from maskwright.core import terminal
-from maskwright.core.errors import Interrupted, MaskwrightError, RecipeError
+from maskwright.core.errors import COMMAND_LINE, Interrupted, MaskwrightError, RecipeError
 from maskwright.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ def run(tokens: list[str], as_json: bool = False) -> int:
         with terminal.shown():
             result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        return _fail(RecipeError(_sentence(str(error)), hint=f"see `maskwright {_command(tokens)}--help`"), as_json)
+        hint = f"see `maskwright {_command(tokens)}--help`"
+        return _fail(RecipeError(_sentence(str(error)), place=COMMAND_LINE, hint=hint), as_json)
     except MaskwrightError as error:
-        return _fail(error, as_json)
+        return _fail(_typed(error), as_json)
     except KeyboardInterrupt:
         return _fail(Interrupted("stopped"), as_json)
     if result is not None:
@@ -89,6 +90,13 @@ def _fail(error: MaskwrightError, as_json: bool) -> int:
         print(json.dumps({"schema": 1, "error": {"kind": kind, "message": str(error), "exit_code": error.exit_code}}))
     print(f"error: {error}", file=sys.stderr)
     return error.exit_code
+
+
+def _typed(error: MaskwrightError) -> MaskwrightError:
+    """Options are named as changes are: `command line: --out: ...`, `command line: train.epochs: ...`."""
+    if error.place is None or not error.place.startswith("--"):
+        return error
+    return type(error)(error.what, place=f"{COMMAND_LINE}: {error.place}", hint=error.hint)
 
 
 def _sentence(text: str) -> str:

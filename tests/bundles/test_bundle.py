@@ -79,12 +79,29 @@ def test_an_old_bundle_knows_left_from_right_by_its_names() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"tta": {"flip": "yes"}}, {"tta": {"scales": [9]}}, {"tta": 3}, {"flip_pairs": [[0, 7]]}, {"flip_pairs": [[1]]}],
+    [
+        {"tta": {"flip": "yes"}},
+        {"tta": {"scales": [9]}},
+        {"tta": 3},
+        {"flip_pairs": [[0, 7]]},
+        {"flip_pairs": [[1]]},
+        {"model": {}},
+        {"model": None},
+        {"fit": "zoom"},
+        {"classes": "abc", "colours": [[0, 0, 0]] * 3},
+        {"classes": ["a", "a"], "colours": [[0, 0, 0]] * 2},
+    ],
 )
 def test_damaged_fields_are_refused(fields: dict[str, Any]) -> None:
     whole = bundles.load(GOLDEN / "bundle-1").description.to_json()
     with pytest.raises(ModelError, match="is damaged"):
         bundles.describe(whole | fields, "here")
+
+
+def test_a_task_of_another_version_is_refused_not_guessed() -> None:
+    whole = bundles.load(GOLDEN / "bundle-1").description.to_json()
+    with pytest.raises(ModelError, match="is for the task `keypoints`, which this version does not know; update"):
+        bundles.describe(whole | {"task": "keypoints"}, "here")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,20 @@ def test_receivers_hear_events_only_inside_their_block(tmp_path: Path) -> None:
     with log.open("a") as file:
         file.write('{"event": "say", "te')
     assert len(events.read_json_lines(log)) == 1
+    with events.listening(events.JsonLines(log)):  # after a crash in the middle of a line the next one is whole
+        events.say("three")
+    assert [e["text"] for e in events.read_json_lines(log)] == ["one", "three"]
+
+
+def test_files_written_in_many_threads_leave_the_mask_of_the_process_alone(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: files.write_text(tmp_path / f"{number}.txt", "text"), range(400)))
+        assert os.umask(0o027) == 0o027
+        assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o640}
+    finally:
+        os.umask(before)
 
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

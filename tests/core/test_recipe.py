@@ -6,7 +6,8 @@ import pytest
 
 from maskwright.core import recipe as recipes
 from maskwright.core.errors import RecipeError
-from maskwright.core.recipe_text import described_keys, dump
+from maskwright.core.recipe_keys import every_key
+from maskwright.core.recipe_text import dump
 
 RICH = """
 data:
@@ -123,5 +124,5 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: bytes | No
 
 
 def test_every_key_is_described() -> None:
-    for key, _, _, text in described_keys():
-        assert text, key
+    for key in every_key():
+        assert key.help, key

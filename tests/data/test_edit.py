@@ -216,7 +216,7 @@ def test_select_and_drop():
     assert list(select(data, ["img_4", "img_1"]).ids) == ["img_1", "img_4"]
     assert list(drop(data, ["img_4", "img_1", "never"]).ids) == ["img_0", "img_2", "img_3", "img_5"]
     assert plain(select(data, ["img_4"])[0]) == plain(data[4])
-    with pytest.raises(DataError, match="1 ids are not in the data: `img_9`; did you mean `img_"):
+    with pytest.raises(DataError, match="1 id is not in the data: `img_9`; did you mean `img_"):
         select(data, ["img_1", "img_9"])
 
 

@@ -312,7 +312,7 @@ def test_index_masks_are_never_taken_for_blurred(tmp_path):
 
 def test_jpeg_masks_need_a_threshold(tmp_path):
     make(tmp_path, [blurred()] * 2, mask="masks/{}.jpg")
-    with pytest.raises(DataError, match=r"all 2 masks are JPEG files.*; give `threshold: 128`"):
+    with pytest.raises(DataError, match=r"2 masks are all JPEG files.*; give `threshold: 128`"):
         read(tmp_path)
     save_photo(tmp_path / "images" / "c.jpg", photo((1, 2)))
     save_mask(tmp_path / "masks" / "c.png", row(0, 1))
@@ -432,7 +432,7 @@ def test_round_trip(split, tmp_path):
 def test_real_noisy_masks(real_data):
     path = real_data / "cat_mask_folder"
     facts = json.loads((real_data / "facts.json").read_text())["cat_mask_folder"]
-    with pytest.raises(DataError, match=f"all {facts['masks']} masks are JPEG files.*threshold"):
+    with pytest.raises(DataError, match=f"{facts['masks']:,} masks are all JPEG files.*threshold"):
         read(path)
     found, ledger = read(path, threshold=128, classes=["cat"])
     assert len(found) == facts["images"]

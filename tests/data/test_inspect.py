@@ -294,6 +294,18 @@ def test_notes(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("highest", "told_of"), [(200, 1), (4095, 1), (65535, 0)])
+def test_sixteen_bits_that_are_hardly_used_are_told(highest, told_of, tmp_path):
+    grey = np.linspace(0, highest, 600).reshape(20, 30).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "dark.png")
+    packer = Packer()
+    packer.image("dark", str(tmp_path / "dark.png"), (20, 30))
+    data = packer.pack(CLASSES)
+    ledger = told(data)
+    inspect(data, ledger)
+    assert sum("16 bits of which only the lowest say something" in note for note in ledger.notes) == told_of
+
+
 def test_overlaps_are_told(tmp_path):
     packer = Packer()
     packer.image("a", picture(tmp_path / "a.png"), (20, 30))

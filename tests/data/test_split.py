@@ -194,7 +194,7 @@ REFUSED = [
     ({"n": 0}, DataError, "no image"),
     ({"n": 1}, DataError, "one image only"),
     ({"n": 3, "fold": 4}, DataError, "fold 4 of 5 is empty: there are only 3 images"),
-    ({"n": 4, "group": r"(img)"}, DataError, "all 4 images are in one group"),
+    ({"n": 4, "group": r"(img)"}, DataError, "4 images are all in one group"),
     ({"n": 4, "group": r"img"}, RecipeError, "0 groups"),
     ({"n": 4, "group": r"(i)(m)"}, RecipeError, "2 groups"),
     ({"n": 4, "group": r"(i"}, RecipeError, "not a regular expression"),
@@ -278,7 +278,7 @@ def test_images_that_a_file_leaves_out_are_told(tmp_path):
     heard = []
     with events.listening(heard.append):
         load(path, images([None] * 5))
-    assert "3 of 5 images are in no part of split.json" in heard[0].fields["text"]
+    assert "3 images are in no part of split.json: left out" in heard[0].fields["text"]
 
 
 def test_leaks():

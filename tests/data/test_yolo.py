@@ -52,7 +52,7 @@ def test_rows_become_regions_and_ids_with_gaps_classes(tmp_path):
     assert not any(label_map.any() for label_map in maps.values())
     assert [record.split for record in found] == ["train", "val", "val"]
     assert ledger.totals()["annotation"] == {"seen": 2, "used": 2, "repaired": 0, "ignored": 0, "refused": 0}
-    assert any("1 images have no label file" in note for note in ledger.notes)
+    assert any("1 image has no label file" in note for note in ledger.notes)
     assert any("gaps, from 0 to 4" in note for note in ledger.notes)
 
 
@@ -96,6 +96,25 @@ def test_images_without_a_label_file(tmp_path):
     assert [record.id for record in found] == ["images/extra/d.jpg", "images/train/a.jpg"]
     with pytest.raises(RecipeError, match="`unlabelled` cannot be `drop`"):
         read(folder, unlabelled="drop")
+
+
+@pytest.mark.parametrize(
+    ("photo_name", "label_name"),
+    [
+        ("images/my_images/a", "labels/my_images/a"),
+        ("images/images_of_cats/a", "labels/images_of_cats/a"),
+        ("train/images/a", "train/labels/a"),
+        ("images/images/a", "images/labels/a"),  # the last folder called images is the one beside labels
+        ("my_images/a", "my_images/a"),
+    ],
+)
+def test_label_files_of_folders_called_anything(photo_name, label_name, tmp_path):
+    save_photo(tmp_path / f"{photo_name}.jpg", photo(SIZE))
+    (tmp_path / label_name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"{label_name}.txt").write_text(LEFT)
+    (tmp_path / "data.yaml").write_text(json.dumps({"names": {0: "cat"}}))
+    found, _ = read(tmp_path)
+    assert [len(record.regions) for record in found] == [1]
 
 
 def test_every_file_has_a_fate(tmp_path):
@@ -161,7 +180,7 @@ def test_a_class_called_void_counts_nowhere(tmp_path):
     ("rows", "names", "message"),
     [
         ({"a": None}, ["cat"], "no image has a label file"),
-        ({"a": "0 0.5 0.5 1 1"}, ["cat"], "all 1 usable rows are boxes, none is a polygon"),
+        ({"a": "0 0.5 0.5 1 1"}, ["cat"], "1 usable row is a box, none is a polygon"),
         ({"a": LEFT}, [], "nothing names the classes"),
         ({"a": LEFT}, [["cat"]], "`names` has an entry that names no class"),
         ({"a": LEFT}, {"one": "cat"}, "`names` has an entry that names no class"),

@@ -50,6 +50,15 @@ def test_json_of_another_kind_is_refused(change):
         Scores.from_json(value)
 
 
+@pytest.mark.parametrize("change", [{"per_image": []}, {"classes": 3}, {"confusion": "x"}, {"headlines": {"miou": 1}}])
+def test_json_that_is_damaged_is_refused(change):
+    value = {**make(2).to_json(), **change}
+    if change == {"per_image": []}:
+        del value["classes"]
+    with pytest.raises(DataError, match="scores that are damaged"):
+        Scores.from_json(value)
+
+
 def test_the_summary_is_the_small_part():
     summary = make().summary()
     assert "per_image" not in summary

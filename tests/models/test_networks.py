@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import RecipeError
 from maskwright.core.types import VOID
-from maskwright.export.onnx import onnx
+from maskwright.exports.onnx import onnx
 from maskwright.models import MODELS, weights
 from maskwright.models.build import build
 from maskwright.models.segmenter import Segmenter, wrap

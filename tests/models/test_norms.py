@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from maskwright.bundles.bundle import Description
-from maskwright.export.onnx import onnx
+from maskwright.exports.onnx import onnx
 from maskwright.models import MODELS
 from maskwright.models.norms import freeze_statistics
 from maskwright.models.segmenter import wrap

@@ -12,7 +12,7 @@ from torch import nn
 
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError, RecipeError, SetupError
-from maskwright.export.onnx import onnx
+from maskwright.exports.onnx import onnx
 from maskwright.models import MODELS, weights
 from maskwright.models.build import build
 from maskwright.models.segmenter import wrap

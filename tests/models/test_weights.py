@@ -131,7 +131,7 @@ def test_every_layer_is_accounted_for(tmp_path: Path) -> None:
     assert set(loaded.missing) == {"encoder.bn1.weight", "encoder.conv1.weight", "encoder.layer1.0.conv1.weight"}
     assert len(loaded.loaded) + len(loaded.skipped) == len(state)
     assert len(loaded.lines()) == len(loaded.loaded) + len(loaded.skipped) + len(loaded.missing)
-    assert "3 missing, 5 left out" in loaded.summary()
+    assert "; 3 tensors are not in there and stay random; 5 tensors in there not used" in loaded.summary()
 
 
 def test_half_precision_files_are_widened(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_weights_of_another_encoder_change_nothing(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     state = torchvision.models.resnet18().state_dict()
     state["conv1.weight"][0, 0, 0, 0] = float("nan")
-    with pytest.raises(ModelError, match=r"not finite in 1 tensors \(`encoder.conv1.weight`\)"):
+    with pytest.raises(ModelError, match=r"not finite in 1 tensor \(`encoder.conv1.weight`\)"):
         load(MODELS["unet"](2, encoder="resnet18"), saved(tmp_path / "w.pth", state))
 
 
@@ -260,7 +260,7 @@ def test_the_first_layer_tells_its_pixel_scale(tmp_path: Path, encoder: str, sca
     path = saved(tmp_path / "w.pth", source.state_dict())
     loaded = load(MODELS["unet"](2, encoder=encoder), path)
     assert loaded.normalization == scale
-    assert f"pixels as `{scale}` (variance in the first layer 1.00x of the expected" in loaded.summary()
+    assert f"pixels are scaled as `{scale}` (variance in the first layer 1.00x of the expected" in loaded.summary()
     assert load(MODELS["unet"](2, encoder=encoder), path, normalization="imagenet").normalization == "imagenet"
 
 

@@ -73,12 +73,31 @@ def test_ties_that_rounding_makes_go_to_the_mask(kind: str, tmp_path: Path) -> N
     with probabilities.File(tmp_path / "x", kind, "abcd") as file:
         for strip in probabilities.strips(logits, Fitting((9, 9), (9, 9), (0, 0, 9, 9)), label_map):
             file(strip)
-    if kind == "npz":
-        with np.load(tmp_path / "x.npz") as archive:
-            kept = archive["probabilities"]
-    else:
-        kept = np.stack([np.array(Image.open(tmp_path / "x" / f"{i}_{name}.png")) for i, name in enumerate("abcd")])
+    np.testing.assert_array_equal(stored(tmp_path / "x", kind).argmax(0), label_map)
+
+
+@pytest.mark.parametrize("kind", ["npz", "png"])
+def test_the_mask_is_their_highest_even_where_they_say_otherwise(kind: str, tmp_path: Path) -> None:
+    label_map = np.array([[0, 1, 2, 3, 0, 3]], np.uint8)
+    found = np.zeros((4, 1, 6), np.float32)
+    found[3, 0, :3] = 1  # the highest that can be stored, of another class
+    found[:, 0, 3] = 0.25
+    found[[0, 2], 0, 4] = 0.5
+    found[[0, 3], 0, 5] = 0.5
+    with probabilities.File(tmp_path / "x", kind, "abcd") as file:
+        file((0, found, label_map))
+    kept = stored(tmp_path / "x", kind)
     np.testing.assert_array_equal(kept.argmax(0), label_map)
+    assert kept.max() <= 1
+    np.testing.assert_allclose(kept[:, :, 3:], found[:, :, 3:], atol=1e-3)
+
+
+def stored(path: Path, kind: str) -> np.ndarray:
+    """float (4, H, W), 0..1, of the classes `abcd`."""
+    if kind == "npz":
+        with np.load(f"{path}.npz") as archive:
+            return archive["probabilities"]
+    return np.stack([np.array(Image.open(path / f"{i}_{name}.png")) for i, name in enumerate("abcd")]) / 65535
 
 
 def test_names_of_classes_cannot_leave_the_folder_or_collide() -> None:

@@ -1,7 +1,10 @@
 """Video: as many frames, the same size and speed, turned upright, colours that stay; damage ends in one sentence."""
 
 import csv
-from collections.abc import Callable
+import shutil
+import tracemalloc
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,10 +12,13 @@ import numpy as np
 import pytest
 
 import maskwright as mw
+from maskwright.core import events
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.data import synthetic
+from maskwright.imaging.images import Fitting
 from maskwright.imaging.palette import class_colours
 from maskwright.prediction import video
+from maskwright.prediction.predictor import Predictor
 
 av = pytest.importorskip("av")
 
@@ -29,15 +35,21 @@ def clip(
     rate: int = 10,
     codec: str = "libx264",
     picture: Callable[[int], np.ndarray] | None = None,
+    times: Sequence[int] | None = None,
 ) -> Path:
-    """A picture that wanders to the right, or other ones by their number."""
+    """A picture that wanders to the right, or other ones by their number. times: of the frames, in milliseconds."""
     image = synthetic.truth(1, 99, size=size)[0].image
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        for number in range(frames):
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(frames if times is None else len(times)):
             pixels = np.roll(image, 4 * number, 1) if picture is None else picture(number)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -110,7 +122,7 @@ def test_smoothing_is_a_running_average_of_probabilities() -> None:
     for logits in np.random.default_rng(0).normal(0, 2, (6, 5, 4, 4)).astype(np.float32):
         now = np.exp(logits) / np.exp(logits).sum(0)
         past = now if past is None else 0.8 * past + 0.2 * now
-        found = np.exp(settle(logits))
+        found = np.exp(settle(logits, Fitting((4, 4), (4, 4), (0, 0, 4, 4))))
         np.testing.assert_allclose(found / found.sum(0), past, atol=1e-5)
 
 
@@ -154,7 +166,7 @@ def test_what_is_no_video_is_one_sentence(tmp_path: Path, damage: Callable[[Path
     with pytest.raises(DataError, match=r"b\.mp4: is (empty|no video)") as told:
         video.predict_video(mw.load(GOLDEN), tmp_path / "b.mp4", tmp_path / "out")
     assert "\n" not in str(told.value)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
@@ -163,18 +175,126 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.avi").write_bytes(data[: data.index(b"movi") + 4])
     with pytest.raises(DataError, match=r"b\.avi: (holds no frame|is no video)"):
         video.predict_video(mw.load(GOLDEN), tmp_path / "b.avi", tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.mkv", "libx264")])
-def test_a_video_that_ends_too_early_is_written_as_far_as_it_goes(tmp_path: Path, name: str, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec", "told"),
+    [("a.avi", "mpeg4", " of about 60 frames could be read"), ("a.mkv", "libx264", " of 6.0 seconds could be read")],
+)
+def test_a_video_that_ends_too_early_is_written_as_far_as_it_goes(
+    tmp_path: Path, name: str, codec: str, told: str
+) -> None:
     source = clip(tmp_path / name, frames=60, codec=codec)
     source.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
     written = video.predict_video(mw.load(GOLDEN), source, tmp_path / "out")
     assert 0 < written.images < 60
     assert len(shown(tmp_path / "out" / "a.mp4")[0]) == written.images
     assert "is cut short" in written.failed[str(source)]
-    assert "of about 60 frames" in written.failed[str(source)]
+    assert told in written.failed[str(source)]
+
+
+UNEVEN = [*range(0, 1000, 50), *range(1000, 9000, 1000)]
+LATE = list(range(5000, 6000, 100))
+
+
+@pytest.mark.parametrize("times", [UNEVEN, LATE], ids=["uneven", "late"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_whole_video_is_not_cut_short_whatever_its_times(tmp_path: Path, name: str, times: list[int]) -> None:
+    source = clip(tmp_path / name, times=times)
+    written = video.predict_video(mw.load(GOLDEN), source, tmp_path / "out")
+    assert (written.images, written.failed) == (len(times), {})
+    before, after = shown(source)[1], shown(tmp_path / "out" / "a.mp4")[1]
+    np.testing.assert_allclose(after, before, atol=2e-3)
+    first = {int(row["frame"]): float(row["seconds"]) for row in rows(tmp_path / "out" / "a.csv")}
+    np.testing.assert_allclose([first[number] for number in range(len(times))], before, atol=1e-3)
+
+
+def test_frames_without_times_are_counted_at_the_rate(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.h264", frames=6)  # pictures alone; FFmpeg reads such a file at 25 a second
+    written = video.predict_video(mw.load(GOLDEN), source, tmp_path / "out")
+    assert (written.images, written.failed) == (6, {})
+    seconds = sorted({float(row["seconds"]) for row in rows(tmp_path / "out" / "a.csv")})
+    np.testing.assert_allclose(seconds, np.arange(6) / 25, atol=1e-3)
+    np.testing.assert_allclose(shown(tmp_path / "out" / "a.mp4")[1], np.arange(6) / 25, atol=1e-3)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+@pytest.mark.parametrize("link", [False, True])
+def test_the_folder_of_the_clip_is_left_alone(tmp_path: Path, name: str, link: bool) -> None:
+    home = tmp_path / "clips"
+    home.mkdir()
+    source = clip(home / name, frames=2, codec="mpeg4")
+    for mine in ("a.csv", "a.mp4"):
+        if not (home / mine).exists():
+            (home / mine).write_bytes(b"mine")
+    before = content(home)
+    if link:
+        (tmp_path / "link").symlink_to(home)
+        (tmp_path / name).symlink_to(source)
+    pairs = [(source, home)] if not link else [(source, tmp_path / "link"), (tmp_path / name, home)]
+    for given, out in pairs:
+        with pytest.raises(RecipeError, match=r"--out: .*; choose another folder"):
+            video.predict_video(mw.load(GOLDEN), given, out)
+    assert content(home) == before
+    assert video.predict_video(mw.load(GOLDEN), source, home / "out").images == 2
+
+
+def growing(path: Path) -> Path:
+    """Frames of 80 x 100, then of 60 x 76, then of 80 x 100 again: MPEG transport streams can be joined end to end."""
+    parts = [
+        clip(path.with_name(f"{n}.ts"), size=size, times=range(800 * n, 800 * n + 800, 100))
+        for n, size in enumerate(((80, 100), (60, 76), (80, 100)))
+    ]
+    with path.open("wb") as joined:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, joined)
+    return path
+
+
+@pytest.mark.parametrize("way", [{}, {"tiled": True}], ids=str)
+def test_smoothing_starts_anew_when_the_pictures_change_their_size(tmp_path: Path, way: dict[str, bool]) -> None:
+    source, predictor = growing(tmp_path / "a.ts"), mw.load(GOLDEN, **way)
+    heard: list[events.Event] = []
+    with events.listening(heard.append):
+        written = video.predict_video(predictor, source, tmp_path / "out", smooth=0.6)
+    frames = shown(source)[0]
+    assert written.images == len(frames)
+    assert [event.name for event in heard if event.name in ("say", "warn")] == ["warn"], "said once"
+    changes = [0, *(n for n in range(1, len(frames)) if frames[n].shape != frames[n - 1].shape)]
+    assert len(changes) == 3
+    table = rows(tmp_path / "out" / "a.csv")
+    for number in changes:
+        own = {r["class"]: int(r["pixels"]) for r in table if int(r["frame"]) == number}
+        alone = dict(zip(predictor.classes, predictor(frames[number]).areas(), strict=True))
+        assert own == {name: count for name, count in alone.items() if count}
+
+
+@pytest.mark.slow
+def test_memory_with_windows_holds_a_few_frames_of_probabilities_at_most(tmp_path: Path) -> None:
+    height, width = 400, 480
+    source = clip(
+        tmp_path / "a.mp4", frames=16, size=(height, width), picture=lambda n: np.full((400, 480, 3), n, np.uint8)
+    )
+    known = mw.load(GOLDEN).description
+
+    def network(pixels: np.ndarray) -> np.ndarray:
+        return np.zeros((1, len(known.classes), *pixels.shape[2:]), np.float32)
+
+    one = len(known.classes) * height * width * 4
+    for smooth, most in ((0.0, 4), (0.5, 8)):
+        tracemalloc.start()
+        video.predict_video(
+            Predictor(network, known, runtime="torch", tiled=True), source, tmp_path / "o", smooth=smooth
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < most * one, smooth
 
 
 def test_options_that_cannot_be_are_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from maskwright.core import events
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.types import Network
 from maskwright.data import synthetic
-from maskwright.export.onnx import onnx
+from maskwright.exports.onnx import onnx
 from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
 from maskwright.models.segmenter import wrap

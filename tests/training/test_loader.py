@@ -1,6 +1,7 @@
 """Laws of the loader: what an epoch holds depends on seed, epoch and position alone; errors arrive, workers never stay."""
 
 import errno
+import gc
 import math
 import os
 import signal
@@ -298,6 +299,9 @@ def test_an_epoch_may_be_left_early(make, kind):
         next(batches)
         batches.close()
         assert kept(alone.epoch(1)) == kept(loader.epoch(1))
+    del batches
+    gc.collect()
+    assert sorted(loader._crew._free) == list(range(crew.SLOTS))  # none is lost
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -365,7 +369,7 @@ def test_close_ends_the_workers(make):
 
 def test_workers_are_chosen(make, monkeypatch):
     for processors, expected in ((1, 0), (2, 1), (4, 2), (64, 8)):
-        monkeypatch.setattr(loaders, "_processors", lambda processors=processors: processors)
+        monkeypatch.setattr(loaders, "usable_cores", lambda processors=processors: processors)
         assert make(workers="auto").workers == expected
 
 

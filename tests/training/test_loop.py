@@ -1,6 +1,7 @@
 """The loop on a network of a few weights: an interrupted training ends as an uninterrupted one; every knob does its work."""
 
 import itertools
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ def run(
     loader: Batches | None = None,
     segmenter: Segmenter | None = None,
     validate: Callable[[Segmenter], float] | None = None,
+    val_loss: float = 0.0,
     resume: bool = False,
 ) -> tuple[Position, Segmenter]:
     """Trains as `assemble` would have it."""
@@ -103,7 +105,7 @@ def run(
     score = validate or coarse_score
 
     def validated() -> Validated:
-        return Validated(score(segmenter), {"val_miou": 0.0})
+        return Validated(score(segmenter), {"val_miou": 0.0, "val_loss": val_loss})
 
     found = loop.train(segmenter, loader, optimizer, DEVICE, made, given, validated)  # type: ignore[arg-type]
     return found, segmenter
@@ -187,6 +189,35 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     assert_equal(state(tmp_path / "cut"), state(tmp_path / "whole"))
     best, expected = (torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("cut", "whole"))
     assert_equal(best, expected)
+
+
+@pytest.mark.parametrize("moment", ["last step of an epoch", "validation", "last validation"])
+def test_ctrl_c_at_the_end_of_an_epoch_stops_after_it(moment: str, tmp_path: Path) -> None:
+    settings = {"schedule": "cosine", "epochs": 4}
+    whole, _ = run(tmp_path / "whole", settings)
+    stops_at, validations = (
+        {"last step of an epoch": 2, "validation": 2, "last validation": 4}[moment],
+        itertools.count(1),
+    )
+
+    def step(epoch: int, batch: int) -> float:
+        if moment == "last step of an epoch" and (epoch, batch) == (1, len(Batches()) - 1):
+            signal.raise_signal(signal.SIGINT)
+        return 1.0
+
+    def score(segmenter: Segmenter) -> float:
+        if next(validations) == stops_at and moment != "last step of an epoch":
+            signal.raise_signal(signal.SIGINT)
+        return coarse_score(segmenter)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", settings, loader=Batches(step), validate=score)
+    assert torch.load(tmp_path / "cut" / "last.pt", weights_only=True)["position"]["epoch"] == stops_at
+    at, _ = run(tmp_path / "cut", settings, resume=True)
+    assert_equal(state(tmp_path / "cut"), state(tmp_path / "whole"))
+    assert [(row["epoch"], row["train_loss"]) for row in at.history] == [
+        (row["epoch"], row["train_loss"]) for row in whole.history
+    ]
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
@@ -319,11 +350,26 @@ def test_training_stops_when_the_score_no_longer_rises(
     assert (again.epoch, again.step) == (at.epoch, at.step)
 
 
+def test_every_stage_is_announced_once_when_it_begins(tmp_path: Path) -> None:
+    told: list[events.Event] = []
+    stages = [{"epochs": 2, "freeze": ["encoder"]}, {"epochs": 1, "lr": 0.5}]
+    with events.listening(told.append):
+        run(tmp_path / "a", {"stages": stages})
+        run(tmp_path / "b", {"epochs": 2})
+    heard = [e.fields["text"] if e.name == "say" else e.fields["epoch"] for e in told if e.name in ("say", "epoch")]
+    first, *rest = heard[:5]
+    rate = re.search(r"lr (\S+),", first)
+    assert rate
+    assert first == f"stage 1 of 2: 2 epochs, lr {rate[1]}, 2 of 6 tensors trained, frozen: encoder"
+    assert rest == [1, 2, f"stage 2 of 2: 1 epoch, lr {float(rate[1]) / 2:g}, 6 of 6 tensors trained", 3]
+    assert heard[5:] == [1, 2]
+
+
 def test_stages_before_the_last_run_to_their_end(tmp_path: Path) -> None:
     settings = {"stages": [{"epochs": 4}, {"epochs": 4}], "early_stopping": {"patience": 1, "min_epochs": 0}}
     at, _ = run(tmp_path, settings, validate=lambda _: 0.5)
     assert at.epoch == 6
-    assert "stopped early after epoch 6 of 8: no better score in 1 validations" in at.ended
+    assert "stopped early after epoch 6 of 8: no better score in 1 validation" in at.ended
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
@@ -383,6 +429,34 @@ def test_the_second_time_it_stops_with_advice(resumed: bool, tmp_path: Path) -> 
             run(tmp_path, settings, loader=Batches(killed_later))
     with pytest.raises(ModelError, match=r"no longer a number .*batch: 3/4, 3/5.*; lower `train\.optimizer\.lr`"):
         run(tmp_path, settings, loader=Batches(bad_at((3, 1), 9)), resume=resumed)
+
+
+@pytest.mark.parametrize("when", ["at once", "in validation"])
+def test_going_back_is_remembered_even_when_killed_right_after(when: str, tmp_path: Path) -> None:
+    went_back = itertools.count()
+
+    def killed_after_going_back(epoch: int, batch: int) -> float:
+        if (epoch, batch) == (1, 0) and next(went_back) == 1:
+            raise RuntimeError("killed")
+        return float("nan") if (epoch, batch) == (1, 2) else 1.0
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path, {"epochs": 3}, loader=Batches(killed_after_going_back))
+    again = Batches(bad_at((1, 2), 9)) if when == "at once" else Batches()
+    with pytest.raises(ModelError, match="no longer a number"):
+        run(
+            tmp_path,
+            {"epochs": 3},
+            loader=again,
+            resume=True,
+            val_loss=float("nan") if when == "in validation" else 0.0,
+        )
+
+
+def test_a_validation_loss_that_is_no_number_sends_the_training_back(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no longer a number \(epoch 1, step 6, batch: 0/20, 0/21\), as it was"):
+        run(tmp_path, {"epochs": 2}, val_loss=float("nan"))
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["position"]["rescues"] == 1
 
 
 def test_infinite_weights_are_noticed_before_they_are_saved(tmp_path: Path) -> None:

@@ -508,7 +508,7 @@ MISTAKES = [
     ({"dice": {"class_weights": "effective_number", "class_beta": 1.0}}, "class_beta: can be 0 up to 1"),
 ]
 MISTAKES_WITH_CLASSES = [
-    ({"focal": {"class_weights": [1.0]}}, "has 1 numbers for 3 classes; one a class, in this order: background, cat"),
+    ({"focal": {"class_weights": [1.0]}}, "has 1 number for 3 classes; one a class, in this order: background, cat"),
     (
         {"focal": {"class_weights": {"cta": 2}}},
         "loss.focal.class_weights: no class is called `cta`; did you mean `cat`",

@@ -10,6 +10,9 @@ import pytest
 from maskwright import cli
 from maskwright.core.registry import options_of
 from maskwright.verbs import VERBS
+from maskwright.verbs import explain as explained
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-1"
 
 
 def run(capsys: pytest.CaptureFixture[str], *tokens: str, as_json: bool = False) -> tuple[int, str, str]:
@@ -49,6 +52,57 @@ def test_mistakes_end_in_a_sentence_and_an_exit_code(
     assert answer["error"]["exit_code"] == found == code
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["trian", "x"],
+        ["train"],
+        ["predict", "a", "b", "--ouf", "c"],
+        ["train", "{photos}", "train.epoch=3"],
+        ["train", "{photos}", "epochs"],
+        ["train", "{photos}", "train.epochs=[3"],
+        ["train", "{photos}", "train.epochs=-1"],
+        ["train", "{photos}", "fit=stretch"],
+        ["train", "{photos}", "model.name=unett"],
+        ["train", "{photos}", "model.encodr=resnet18"],
+        ["train", "{photos}", "train.schedule=plateau", "val=none"],
+        ["train", "{photos}", "flip_pairs=[[a, b]]", "model.name=lens", "model.weights=none"],
+        ["train", "quick_cpu"],
+        ["train", "quick_cpu", "data={photos}", "size=3"],
+        ["new", "{photos}", "train.epoch=3"],
+        ["new", "{photos}", "train.epochs=3", "--recipe", "quick_cpu"],
+        ["new", "{photos}", "--recipe", "quik_cpu"],
+        ["new", "{photos}", "--out", "{photos}"],
+        ["preview", "{photos}", "augment=sofd"],
+        ["preview", "{photos}", "--out", "p.gif"],
+        ["check", "{photos}", "--format", "cocoo"],
+        ["check", "{photos}", "--format", "coco", "--option", "crod=drop"],
+        ["check", "{photos}", "--option", "crowd"],
+        ["evaluate", "{bundle}", "{photos}", "--format", "cocoo"],
+        ["evaluate", "{bundle}", "{photos}", "--option", "crod=drop"],
+        ["evaluate", "{bundle}", "{photos}", "--part", "tset"],
+        ["evaluate", "{bundle}", "{photos}", "--convention", "sagemaker2"],
+        ["predict", "{bundle}", "{photos}", "--smooth", "0.5"],
+        ["predict", "{bundle}", "{photos}", "--cutout", "dog"],
+        ["explain", "modle"],
+        ["explain", "model", "unett"],
+        ["explain", "recipe", "train.epoch"],
+    ],
+    ids=" ".join,
+)
+def test_what_was_typed_wrongly_is_named_in_one_form(
+    capsys: pytest.CaptureFixture[str], tokens: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maskwright.data import synthetic
+
+    photos = synthetic.make(tmp_path / "photos", num=4, size=(48, 48))
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *(token.format(photos=photos, bundle=GOLDEN) for token in tokens))
+    last = err.rstrip("\n").split("\n")[-1]
+    assert (code, last[:21]) == (2, "error: command line: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_every_command_has_help_and_documents_its_options(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     code, out, _ = run(capsys, verb, "--help")
@@ -71,6 +125,26 @@ def test_every_entry_of_every_shelf_is_explained(capsys: pytest.CaptureFixture[s
         assert code == 0
         for option in json.loads(out)["rows"]:
             assert option["help"], f"{topic} {row['name']}: {option['name']}"
+
+
+def test_the_heading_of_a_shelf_is_its_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    headings = {}
+    for topic in explained._shelves():
+        _, out, _ = run(capsys, "explain", topic)
+        headings[topic] = out.split("\n")[0]
+        assert run(capsys, "explain", headings[topic])[1] == out
+    assert headings == {
+        "model": "models",
+        "loss": "losses",
+        "optimizer": "optimizers",
+        "schedule": "schedules",
+        "augment": "augments",
+        "operation": "operations",
+        "mix": "mixes",
+        "format": "formats",
+        "convention": "conventions",
+        "exporter": "exporters",
+    }
 
 
 def test_json_comes_first_with_its_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

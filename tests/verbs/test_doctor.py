@@ -1,8 +1,10 @@
 """The doctor: says what is there, what is missing, what is broken; never changes anything; works without torch."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
@@ -14,9 +16,40 @@ from rich.console import Console
 import maskwright as mw
 from maskwright.core import machine
 from maskwright.core.machine import Package
+from maskwright.core.registry import EXTRAS
 from maskwright.verbs import doctor as verb
 
 WANTED = ["numpy>=1.26", "pillow>=11", 'torch>=2.11; extra == "train"', 'maskwright[train]; extra == "more"']
+
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize("extra", ["", *(extra for extra in PROJECT["optional-dependencies"] if extra != "dev")])
+def test_every_extra_has_the_rows_that_the_project_asks_for(quick: None, extra: str) -> None:
+    asked = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    wanted = {re.split(r"[<>=~\[]", line)[0].lower(): line for line in asked if not line.startswith("maskwright[")}
+    found = {package.name: package for package in mw.doctor().packages if package.extra == extra}
+    assert set(found) == set(wanted)
+    for name, line in wanted.items():
+        assert set(found[name].wanted.split(",")) == set(line[len(name) :].split(",")), name
+        assert (found[name].state == "missing") == (found[name].installed is None)
+
+
+def test_what_an_error_calls_the_extra_of_a_package_brings_it() -> None:
+    brought = {
+        extra: {re.split(r"[<>=~\[]", line)[0].lower() for line in lines}
+        for extra, lines in PROJECT["optional-dependencies"].items()
+    }
+    names = {module: name for name, module in machine.MODULES.items()}
+    for module, extra in EXTRAS.items():
+        assert names.get(module, module.replace("_", "-")) in brought[extra], module
+
+
+def test_metadata_tell_where_the_installation_is_not_editable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.metadata.PathDistribution, "read_text", lambda self, name: None)
+    monkeypatch.setattr(machine.metadata, "requires", lambda name: WANTED)
+    assert machine.requirements() == WANTED
 
 
 @pytest.fixture
@@ -66,7 +99,7 @@ def test_what_is_installed_here_is_fine() -> None:
 
 
 def test_without_torch_it_names_the_extra(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
-    monkeypatch.setattr(machine.metadata, "requires", lambda name: WANTED)
+    monkeypatch.setattr(machine, "requirements", lambda: WANTED)
     known = machine._version
     monkeypatch.setattr(machine, "_version", lambda name: None if name == "torch" else known(name))
     found = mw.doctor()
@@ -90,7 +123,7 @@ def test_without_torch_it_names_the_extra(monkeypatch: pytest.MonkeyPatch, quick
 def test_what_is_broken_or_too_old_is_a_problem(
     monkeypatch: pytest.MonkeyPatch, version: str, code: str, state: str, words: str
 ) -> None:
-    monkeypatch.setattr(machine.metadata, "requires", lambda name: [WANTED[2]])
+    monkeypatch.setattr(machine, "requirements", lambda: [WANTED[2]])
     monkeypatch.setattr(machine, "_version", lambda name: version if name == "torch" else None)
     monkeypatch.setattr(machine, "TORCH", code)
     found = mw.doctor()

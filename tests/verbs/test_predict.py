@@ -95,7 +95,9 @@ def test_probabilities_and_video_from_the_command_line(
     ("tokens", "code", "message"),
     [
         (["--scales", "big"], 2, "--scales: `big` is no list of numbers; write them as 0.75,1,1.25"),
-        (["--scales", "0"], 2, "`scales` are numbers above 0"),
+        (["--scales", "0"], 2, "command line: --scales: cannot be 0; `scales` are numbers above 0"),
+        (["--scales", "1,9"], 2, "command line: --scales: cannot be 1,9; "),
+        (["--overlap", "0.5"], 2, "command line: --overlap: is for windows, and this model sees whole images"),
         (["--overlap", "0.95"], 2, "--overlap: an overlap of 0.95 cannot be; it can be 0 to 0.9"),
         (["--probabilities", "tiff"], 2, "probabilities are not written as `tiff`"),
         (["--smooth", "0.5"], 2, "--smooth: is for videos"),
@@ -108,7 +110,19 @@ def test_what_cannot_be_is_refused(
     given, answer = asked(capsys, "predict", GOLDEN, photos, "--out", tmp_path / "out", *tokens)
     assert given == code
     assert message in answer["error"]["message"]
-    assert not (tmp_path / "out" / "masks").exists()
+    assert not (tmp_path / "out").exists()
+    if tokens[0] in ("--scales", "--overlap") and code == 2:
+        assert asked(capsys, "evaluate", GOLDEN, photos, *tokens)[0] == code
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no video" * 50])
+def test_a_broken_video_leaves_nothing(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "b.mp4").write_bytes(content)
+    (tmp_path / "kept").mkdir()
+    for out in ("new/deep", "kept"):
+        assert asked(capsys, "predict", GOLDEN, tmp_path / "b.mp4", "--out", tmp_path / out)[0] == 3
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["b.mp4", "kept"]
 
 
 def test_results_show_themselves_in_a_notebook(photos: Path, tmp_path: Path) -> None:

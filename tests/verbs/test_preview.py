@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskwright.core import events
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.data import synthetic
 from maskwright.verbs import preview as previews
@@ -71,6 +72,19 @@ def test_a_recipe_file(shapes, tmp_path):
     assert not (tmp_path / "p.png").exists()
     found = preview(str(recipe), "augment=flip", out=str(tmp_path / "p.png"), count=1, samples=1)
     assert found.next[0] == f"maskwright train {recipe} augment=flip"
+
+
+@pytest.mark.parametrize("given", [["limit=3"], []])
+def test_a_limit_is_kept_and_told_truly(shapes, tmp_path, given):
+    told = []
+    with events.listening(lambda event: told.append(event.fields)):
+        found = preview(
+            shapes, "size=64", *given, out=str(tmp_path / "p.png"), count=8, samples=1, limit=None if given else 3
+        )
+    (cache,) = (fields for fields in told if "cache" in fields)
+    assert cache["text"].startswith("cache: 3 images at 64 x 64")
+    assert len(found.ids) == 3
+    assert found.next[0] == f"maskwright train {shapes} size=64 limit=3"
 
 
 def test_images_with_objects_come_first(shapes, tmp_path):

@@ -11,8 +11,8 @@ import truth_writers as writers
 
 import maskwright as mw
 from maskwright import cli
+from maskwright.core import events, yaml_text
 from maskwright.core import recipe as recipes
-from maskwright.core import yaml_text
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.data.prepare import prepare
 from maskwright.training import assemble
@@ -58,9 +58,15 @@ def test_the_projects_own_settings_hold_too(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_new_writes_it_with_the_path(name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sets" / folder).mkdir(parents=True)
+    TRIALS[name][0](tmp_path / "sets" / folder)
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    written = mw.new(f"sets/{folder}", recipe=name, out="mine/recipe.yaml")
+    told: list[str] = []
+    with events.listening(lambda event: told.append(event.fields.get("text", ""))):
+        written = mw.new(f"sets/{folder}", recipe=name, out="mine/recipe.yaml")
+    counts = [text for text in told if re.search(r"\), (8|12) images$", text)]
+    assert len(counts) == len(written.images) == len(written.recipe.data)
+    assert set(written.images.values()) <= {8, 12}
     assert written.next[0] == "maskwright train mine/recipe.yaml"
     loaded = recipes.load("mine/recipe.yaml")
     for source, own in zip(loaded.data, written.recipe.data, strict=True):
@@ -76,15 +82,40 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
     out = str(tmp_path / "recipe.yaml")
     for error, words, call in (
         (RecipeError, "no shipped recipe is called `cat_lense`; did you mean `cat_lens`", {"recipe": "cat_lense"}),
+        (DataError, "none: not found", {"recipe": "pet_fcn", "data": str(tmp_path / "none")}),
         (DataError, "not found", {"recipe": "cat_lens", "data": str(tmp_path / "none")}),
+        (DataError, "the folder is empty", {"recipe": "pet_fcn"}),
+        (DataError, "the folder is empty", {"recipe": "quick_cpu"}),
     ):
         with pytest.raises(error, match=words):
             mw.new(**{"data": str(tmp_path), "out": out, **call})
     with pytest.raises(RecipeError, match="a shipped recipe is written as it is"):
         mw.new(str(tmp_path), "train.epochs=3", recipe="cat_lens", out=out)
-    with pytest.raises(RecipeError, match="data: is missing; a shipped recipe needs it: train quick_cpu data=PATH"):
+    with pytest.raises(RecipeError, match=r"^command line: data: is missing; .*: train quick_cpu data=PATH"):
         mw.train("quick_cpu", out=str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_data_of_another_format_are_refused_as_training_would(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    writers.index_png(tmp_path / "photos", writers.truth(4))
+    out = tmp_path / "recipe.yaml"
+    with pytest.raises(DataError) as at_once:
+        mw.new(str(tmp_path / "photos"), recipe="pet_fcn", out=str(out))
+    with pytest.raises(DataError) as later:
+        mw.train("pet_fcn", {"data": str(tmp_path / "photos")}, out=str(tmp_path / "runs"))
+    assert str(at_once.value) == str(later.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_mistake_in_a_shipped_recipe_names_its_file_or_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    writers.index_png(tmp_path / "photos", writers.truth(12))
+    data = {"data": str(tmp_path / "photos")}
+    with pytest.raises(RecipeError, match=r"^command line: train\.epoch: unknown key"):
+        mw.train("quick_cpu", data, "train.epoch=1", out=str(tmp_path / "runs"))
+    with pytest.raises(RecipeError, match=r"^command line: augment: no augmentation is called `sofd`"):
+        mw.train("quick_cpu", data, "augment=sofd", out=str(tmp_path / "runs"))
 
 
 # ------------------------------------------------------------------------------------------------------- each one trains

@@ -1,6 +1,7 @@
 """What a recipe may say of a training, end to end on a small generated set: what is kept, said, and refused with its line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from maskwright.core.errors import DataError, ModelError, RecipeError
 from maskwright.data import synthetic
 from maskwright.data.prepare import prepare
 
+PLAIN = "model: {name: lens, weights: none}\nsize: 32\n"
 SMALL = {
     "size": 32,
     "train.epochs": 2,
@@ -96,7 +98,7 @@ def test_a_run_that_stopped_early_says_so_and_adapts_its_estimate(photos: Path, 
     changes = {"train.epochs": 40, "train.early_stopping": {"patience": 1, "min_epochs": 0, "tolerance": 1.0}}
     trained = mw.train(str(photos), SMALL, changes, out=str(tmp_path))
     run = run_folders.load(trained.run)
-    assert run.status() == ("finished", "stopped early after epoch 2 of 40: no better score in 1 validations")
+    assert run.status() == ("finished", "stopped early after epoch 2 of 40: no better score in 1 validation")
     assert trained.estimated_seconds == pytest.approx(run.record["estimate"]["seconds"])
     assert [e["epoch"] for e in run.events() if e["event"] == "epoch"] == [1, 2]
 
@@ -170,9 +172,7 @@ def test_what_cannot_be_is_refused_before_training_with_its_line(
     place = f"r.yaml:{line}: " if line else "r.yaml: "
     with pytest.raises(RecipeError, match=place + words):
         mw.train(str(recipe), out=str(tmp_path / "runs"))
-    for run in run_folders.all_runs(tmp_path / "runs"):
-        assert run.status()[0] == "recipe error"
-        assert not (run.checkpoints / "last.pt").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,66 @@ def test_what_a_network_refuses_is_named_with_its_line(model: str, words: str, p
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"data: {photos}\nsize: 32\nmodel: {model}\n")
     with pytest.raises(RecipeError, match=r"r.yaml:3: model: " + words):
+        mw.train(str(recipe), out=str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"model.weights": "{file}"}], ids=["recipe", "command line"])
+def test_weights_of_another_network_are_refused_with_their_line(
+    changes: dict[str, str], photos: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    file = tmp_path / "other.pth"
+    torch.save({"conv.weight": torch.zeros(2, 2)}, file)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"data: {photos}\nsize: 32\nmodel:\n  name: lens\n  weights: {file}\n")
+    given = {key: value.format(file=file) for key, value in changes.items()}
+    place = "command line" if changes else f"{recipe}:5"
+    with pytest.raises(ModelError) as told:
+        mw.train(str(recipe), given, out=str(tmp_path / "runs"))
+    assert str(told.value).startswith(f"{place}: model.weights: {file}: holds only 0 of the ")
+    assert told.value.exit_code == 4
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("source", ["folder", "shipped", "recipe"])
+def test_a_refused_training_leaves_nothing_and_what_was_there_stays(source: str, photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"data: {photos}\n")
+    named = {"folder": str(photos), "shipped": "quick_cpu", "recipe": str(recipe)}[source]
+    data = {"data": str(photos)} if source == "shipped" else {}
+    for out in (tmp_path / "deep" / "runs", tmp_path / "kept"):
+        if out.name == "kept":
+            out.mkdir()
+            (out / "mine.txt").write_text("x")
+        for folds in (False, True)[: 1 + (source == "recipe")]:
+            with pytest.raises(RecipeError, match=r"^command line: train\.freeze: `hed` is no layer"):
+                mw.train(named, SMALL, data, {"train.freeze": ["hed"]}, out=str(out), folds=folds)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "r.yaml"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["mine.txt"]
+
+
+def test_a_mistake_of_a_recipe_keeps_its_line_in_folds(photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"data: {photos}\nmodel: {{name: lens, weights: none}}\nsize: 32\ntrain:\n  freeze: [hed]\n")
+    with pytest.raises(RecipeError, match=rf"^{recipe}:5: train\.freeze: `hed` is no layer"):
+        mw.train(str(recipe), out=str(tmp_path / "runs"), folds=True)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("format: cocoo", "data.0.format: "),
+        ("format: {name: coco, crod: drop}", "data.0.format.crod: "),
+        ("classes: {nothing: x}", "data.0.classes: "),
+        ("keep: [nothing]", "data.0.keep: "),
+    ],
+)
+def test_what_a_source_cannot_have_is_named_with_its_line(key: str, what: str, photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"data:\n  - path: {photos}\n    {key}\n{PLAIN}")
+    with pytest.raises(RecipeError, match=rf"r\.yaml:3: {re.escape(what + str(photos))}: "):
         mw.train(str(recipe), out=str(tmp_path / "runs"))
 
 

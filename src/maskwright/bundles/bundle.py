@@ -3,7 +3,7 @@
     weights.safetensors   the network's parameters and buffers
     bundle.json           format number, classes, colours, size, network, scores, versions (`FIELDS` below)
     recipe.yaml           the recipe it was trained with
-    model.onnx            the bare network, `contract: network/1` (see export/onnx.py)
+    model.onnx            the bare network, `contract: network/1` (see exports/onnx.py)
 
 Older formats always load; newer ones are refused by a sentence.
 """
@@ -11,7 +11,7 @@ Older formats always load; newer ones are refused by a sentence.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from maskwright.data import flip_pairs as names
 
 FORMAT = 2  # the newest that is read; what is written is the oldest that says all, see `Description.format`
 DESCRIPTION, WEIGHTS, ONNX, RECIPE = "bundle.json", "weights.safetensors", "model.onnx", "recipe.yaml"
+FITS = ("squash", "pad", "crop")
 PLAIN: dict[str, Any] = {"flip": False, "scales": [1.0]}  # no test-time augmentation
 
 
@@ -119,7 +120,7 @@ def describe(fields: Any, place: object) -> Description:
         description = Description(
             **{
                 **values,
-                "classes": tuple(str(c) for c in fields["classes"]),
+                "classes": tuple(str(c) for c in _listed(fields["classes"])),
                 "colours": tuple((int(r), int(g), int(b)) for r, g, b in fields["colours"]),
                 "size": (int(fields["size"][0]), int(fields["size"][1])),
                 "tta": augmentation(fields.get("tta", {})),
@@ -131,12 +132,34 @@ def describe(fields: Any, place: object) -> Description:
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"is damaged ({type(error).__name__}: {error})", place=place) from error
+    _check_words(description, place)
     count, pairs = len(description.classes), description.flip_pairs
     if not count or len(description.colours) != count or min(description.size) < 1:
         raise ModelError("is damaged (classes, colours and size do not fit together)", place=place)
     if not all(0 <= index < count for pair in pairs for index in pair):
         raise ModelError("is damaged (flip_pairs names a class that is not there)", place=place)
     return description
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"`classes` is `{value}`, no list")
+    return value
+
+
+def _check_words(description: Description, place: object) -> None:
+    """Raises ModelError for a task, a network, a fit or class names that cannot be."""
+    if description.task != "semantic":
+        hint = "update with: pip install -U maskwright"
+        raise ModelError(
+            f"is for the task `{description.task}`, which this version does not know", place=place, hint=hint
+        )
+    if not isinstance(description.model, Mapping) or not isinstance(description.model.get("name"), str):
+        raise ModelError("is damaged (`model` names no network)", place=place)
+    if description.fit not in FITS:
+        raise ModelError(f"is damaged (`fit` is `{description.fit}`)", place=place)
+    if len(set(description.classes)) < len(description.classes):
+        raise ModelError("is damaged (two classes have one name)", place=place)
 
 
 def augmentation(given: Mapping[str, Any], known: Mapping[str, Any] = PLAIN) -> dict[str, Any]:

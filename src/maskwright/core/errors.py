@@ -10,6 +10,8 @@
 Every message is one sentence for a person: place, what, hint. Anything else that is raised is our own bug (exit code 1).
 """
 
+COMMAND_LINE = "command line"  # the place of everything that was typed there: `command line: train.epochs: ...`
+
 
 class MaskwrightError(Exception):
     """A mistake a person can mend: `place: what; hint`."""

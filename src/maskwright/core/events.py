@@ -96,6 +96,9 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self.path = path
+        if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+            with path.open("ab") as file:  # a crash cut the last line; the next one must not be glued to it
+                file.write(b"\n")
 
     def __call__(self, event: Event) -> None:
         if event.name == "progress":

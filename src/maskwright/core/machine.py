@@ -11,11 +11,14 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2", "pyyaml": "yaml"}  # where the names differ
 COMPILED = (
@@ -123,17 +126,34 @@ def memory() -> dict[str, float]:
 
 
 def _wanted() -> list[tuple[str, str, str]]:
-    """(name, extra, bounds) of every package that our own metadata ask for, but for those of developers."""
+    """(name, extra, bounds) of every package that our own metadata ask for, but for those of developers.
+
+    An extra that takes another one in has the other's packages under the other's name.
+    """
     found = []
-    for line in metadata.requires("maskwright") or []:
+    for line in requirements():
         head, _, marker = line.partition(";")
         parts = re.match(r"([\w.-]+)\s*(?:\[.*?\])?\s*(.*)", head.strip())
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
         name = parts[1].lower() if parts else ""
-        if parts and name != "maskwright" and not (extra and extra[1] in ("dev", "bench")):
+        if parts and name != "maskwright" and not (extra and extra[1] == "dev"):
             bounds = sorted(parts[2].strip("() ").split(","), key=lambda bound: bound.startswith("<"))
             found.append((name, extra[1] if extra else "", ",".join(bound.strip() for bound in bounds)))
     return found
+
+
+def requirements() -> list[str]:
+    """What our own metadata ask for, as `torch>=2.11; extra == 'train'`.
+
+    The metadata of an editable installation are as old as the installation: there its pyproject.toml tells.
+    """
+    told = json.loads(metadata.distribution("maskwright").read_text("direct_url.json") or "{}")
+    folder = Path(url2pathname(urlsplit(told.get("url", "")).path))
+    if not told.get("dir_info", {}).get("editable") or not (folder / "pyproject.toml").is_file():
+        return list(metadata.requires("maskwright") or [])
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    return [*project["dependencies"], *(f"{line}; extra == '{extra}'" for extra, lines in extras for line in lines)]
 
 
 def _judged(name: str, extra: str, wanted: str, installed: str | None, trouble: str) -> Package:

@@ -25,8 +25,8 @@ from pydantic import (
 )
 
 from maskwright.core import yaml_text
-from maskwright.core.errors import RecipeError
-from maskwright.core.recipe_mistakes import first_mistake, is_part, line_of
+from maskwright.core.errors import COMMAND_LINE, RecipeError
+from maskwright.core.recipe_mistakes import first_mistake
 from maskwright.core.registry import Registry, suggestion
 
 
@@ -158,7 +158,11 @@ class Training(Part):
     cache: Literal["auto", "memory", "disk", "none"] = Field(
         "auto", description="where decoded samples are kept between epochs"
     )
-    cache_gb: float | None = Field(None, gt=0, description="budget of the cache; left out: a quarter of what is free")
+    cache_gb: float | None = Field(
+        None,
+        gt=0,
+        description="budget for the training images, and again for those of validation; left out: a quarter of what is free",
+    )
     seed: int = Field(0, description="of the weights' init, the sample order and the augmentation")
 
     @model_validator(mode="after")
@@ -204,7 +208,7 @@ class Recipe(Part):
     negatives: float | None = Field(
         None,
         ge=0,
-        description="images without any object to keep, per image with one; left out: all, in train and val alike",
+        description="images without any object to keep, per image with one; left out: all; in train and val, never in test",
     )
     allow_refused: bool = Field(
         False, description="train although items of the data were refused; the bundle remembers"
@@ -306,24 +310,6 @@ def with_paths(recipe: Recipe, moved: Callable[[str], str]) -> Recipe:
     return recipe.model_copy(update=changed | {"watch": recipe.watch and moved(recipe.watch)})
 
 
-def placed(error: RecipeError, path: str | Path, changes: Mapping[str, Any] | Sequence[str] = ()) -> RecipeError:
-    """The error with the file and line of the key that is its place, or the command line where that key was changed.
-
-    Errors whose place is no key of a recipe come back as they are.
-    """
-    key, _, rest = (error.place or "").partition(":")
-    if key.split(".")[0] not in Recipe.model_fields:
-        return error
-    try:
-        _, lines = yaml_text.parse(Path(path).read_text(encoding="utf-8"), str(path))
-    except OSError:
-        return error
-    changed = as_pairs(changes)
-    line = line_of(key, lines)
-    place = "command line" if any(is_part(key, c) for c in changed) else f"{path}:{line}" if line else str(path)
-    return RecipeError(error.what, place=f"{place}: {key}{':' if rest else ''}{rest}", hint=error.hint)
-
-
 def as_pairs(changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
     """{"key": value} from ["key=value"], values read as YAML. Raises RecipeError for anything else."""
     if isinstance(changes, Mapping):
@@ -333,13 +319,13 @@ def as_pairs(changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise RecipeError(
-                f"`{change}` is not a change", place="command line", hint="write key=value, as train.epochs=20"
+                f"`{change}` is not a change", place=COMMAND_LINE, hint="write key=value, as train.epochs=20"
             )
         try:
             pairs[key.strip()] = yaml_text.value(value)
         except yaml.YAMLError as error:
             raise RecipeError(
-                f"`{value}` is not a value", place=f"command line: {key}", hint="quote it as YAML"
+                f"`{value}` is not a value", place=f"{COMMAND_LINE}: {key}", hint="quote it as YAML"
             ) from error
     return pairs
 
@@ -354,7 +340,7 @@ def _apply(tree: dict[str, Any], changes: Mapping[str, Any] | Sequence[str]) -> 
             if isinstance(below, str):  # `model: unet` and then model.encoder=...
                 below = {"name": below}
             if below is not None and not isinstance(below, dict):
-                raise RecipeError(f"`{parent}` holds no keys", place=f"command line: {key}")
+                raise RecipeError(f"`{parent}` holds no keys", place=f"{COMMAND_LINE}: {key}")
             branch[parent] = dict(below or {})
             branch = branch[parent]
         lengths = {"epochs", "minutes", "stages"}
@@ -365,8 +351,17 @@ def _apply(tree: dict[str, Any], changes: Mapping[str, Any] | Sequence[str]) -> 
     return result
 
 
-def check_entry(table: Registry, entry: Entry | str, options: Mapping[str, Any] | None = None, place: str = "") -> None:
+def check_entry(
+    table: Registry,
+    entry: Entry | str,
+    options: Mapping[str, Any] | None = None,
+    place: str = "",
+    *,
+    texts: bool = False,
+) -> None:
     """Holds the options of a recipe entry against the signature of the shelf's entry. Imports that entry.
+
+    texts: numbers may be given as text, to be converted by the caller.
 
     Raises RecipeError for an unknown name, an unknown option, a missing one, or a value of the wrong type.
     """
@@ -380,10 +375,12 @@ def check_entry(table: Registry, entry: Entry | str, options: Mapping[str, Any] 
             hint = suggestion(option, known) if known else f"{table.kind} `{name}` has no options"
             raise RecipeError("unknown option", place=where, hint=hint)
         try:
-            TypeAdapter(known[option].type, config=ConfigDict(strict=False)).validate_python(value)
+            found = TypeAdapter(known[option].type, config=ConfigDict(strict=False)).validate_python(value)
         except ValidationError as error:
             message = error.errors()[0]["msg"]
             raise RecipeError(f"{message[0].lower()}{message[1:]} (got `{value}`)", place=where) from None
+        if isinstance(value, str) and isinstance(found, int | float) and not texts:
+            raise RecipeError(f"is the text `{value}`", place=where, hint=f"write it without quotes: {value}")
     for needed in known.values():
         if needed.default is needed.required and needed.name not in given:
             raise RecipeError("is missing", place=f"{place or table.kind}.{needed.name}", hint=needed.help or None)

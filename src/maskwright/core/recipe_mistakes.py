@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from maskwright.core.errors import RecipeError
+from maskwright.core import yaml_text
+from maskwright.core.errors import COMMAND_LINE, MaskwrightError, RecipeError
 from maskwright.core.registry import suggestion
 
 
@@ -26,7 +28,7 @@ def first_mistake(
     key = ".".join(parts)
     line = line_of(key, lines)
     from_command = any(is_part(key, c) for c in changed) and bool(key)
-    place = "command line" if from_command else f"{name}:{line}" if line else name
+    place = COMMAND_LINE if from_command else f"{name}:{line}" if line else name
     place = f"{place}: {key}" if key else place
     if mistake["type"] == "extra_forbidden":
         return RecipeError("unknown key", place=place, hint=suggestion(parts[-1], _known_keys(root, parts[:-1])))
@@ -40,6 +42,26 @@ def first_mistake(
     own = mistake["type"] == "value_error"  # says itself what was given and what to do
     shown = f" (got `{given}`)" if isinstance(given, (str, int, float, bool)) and not own else ""
     return RecipeError(message + shown, place=place, hint=None if own else _meaning(root, parts))
+
+
+def placed(
+    error: MaskwrightError, path: Path | None, changed: Collection[str], keys: Collection[str]
+) -> MaskwrightError:
+    """The error with the file and line of the key that is its place, or the command line where that key was changed.
+
+    path: the recipe's file; None: there is none, all that was said stands on the command line. changed: keys that were
+    changed there. keys: those a recipe begins with; errors whose place is none of them come back as they are.
+    """
+    key, _, rest = (error.place or "").partition(":")
+    if key.split(".")[0] not in keys:
+        return error
+    if path is None or any(is_part(key, other) for other in changed):
+        place = COMMAND_LINE
+    else:
+        _, lines = yaml_text.parse(path.read_text(encoding="utf-8"), str(path))
+        line = line_of(key, lines)
+        place = f"{path}:{line}" if line else str(path)
+    return type(error)(error.what, place=f"{place}: {key}{':' if rest else ''}{rest}", hint=error.hint)
 
 
 def is_part(key: str, other: str) -> bool:

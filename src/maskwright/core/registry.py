@@ -136,7 +136,7 @@ EXTRAS = {
 EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train"}
 EXTRAS |= {"transformers": "transformers"}
 EXTRAS |= {"av": "video"}
-EXTRAS |= {"onnxruntime": "onnx", "onnx": "train", "onnxscript": "train"}
+EXTRAS |= {"onnxruntime": "onnx", "onnx": "train"}
 
 
 def missing_package(package: str, needed_by: str) -> SetupError:

@@ -16,6 +16,7 @@ from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import suggestion
 from maskwright.core.table import DROPPED, Data, Regions, SparseStrings, Strings
 from maskwright.core.types import BACKGROUND, MAX_CLASSES, VOID, Coding
+from maskwright.core.words import counted
 from maskwright.data.strata import deal_out, shuffled_ranks, strata, whole_shares
 
 # -------------------------------------------------------------------------------------------------------------- classes
@@ -91,7 +92,9 @@ def merge(sources: Sequence[Data]) -> Data:
     classes = _in_order(name for data in sources for name in data.classes)
     if len(classes) > MAX_CLASSES:
         hint = "merge or drop some with `classes:`"
-        raise DataError(f"the data sets have {len(classes)} classes together, {MAX_CLASSES} is the limit", hint=hint)
+        raise DataError(
+            f"the data sets have {counted(len(classes), 'class')} together, {MAX_CLASSES} is the limit", hint=hint
+        )
     index = {name: i for i, name in enumerate(classes)}
     alike = [_relabelled(data, classes, [index[name] for name in data.classes]) for data in sources]
     codings: dict[Coding, int] = {}
@@ -189,7 +192,10 @@ def select(data: Data, ids: Collection[str]) -> Data:
     if len(found) < len(wanted):
         missing = sorted(wanted - {data.ids[i] for i in found})
         few = ", ".join(f"`{id}`" for id in missing[:3])
-        raise DataError(f"{len(missing)} ids are not in the data: {few}", hint=suggestion(missing[0], data.ids[:1000]))
+        raise DataError(
+            f"{counted(len(missing), 'id is', 'ids are')} not in the data: {few}",
+            hint=suggestion(missing[0], data.ids[:1000]),
+        )
     return data.select(found)
 
 

@@ -23,10 +23,12 @@ from maskwright.core import events, files
 from maskwright.core.errors import DataError, SetupError
 from maskwright.core.table import DROPPED, Data, Strings
 from maskwright.core.types import VOID, Record
+from maskwright.core.words import counted
 from maskwright.data.ledger import Ledger
 from maskwright.imaging import images, masks
 
-VERSION = 1  # a higher one when results change: old cache files are then left alone
+VERSION = 2  # a higher one when results change: old cache files are then left alone
+DIM = 32  # grey levels of 255; a 16-bit image that is darker all over uses only its lowest bits
 TINY = 16  # pixels; smaller objects vanish at most networks' sizes
 
 
@@ -137,6 +139,7 @@ def _row_type(num_classes: int) -> np.dtype[Any]:
             ("turned", np.bool_),  # has an EXIF orientation that its size can neither confirm nor deny
             ("frames", np.int32),
             ("alpha", np.bool_),
+            ("dim", np.bool_),
             ("tiny", np.int32),
             ("void", np.int32),
             ("pixels", np.int32, (num_classes,)),
@@ -152,7 +155,7 @@ def _looked_at(data: Data, rows: np.ndarray, i: int) -> _Trouble | None:
         content = Path(record.image).read_bytes()
         probe = images.probe(content)
         size, upright = _agreed(record, probe)
-        images.read(content, upright=upright)
+        pixels = images.read(content, upright=upright)
     except DataError as error:
         return _Trouble(_sentence(error))
     except OSError as error:
@@ -169,6 +172,7 @@ def _looked_at(data: Data, rows: np.ndarray, i: int) -> _Trouble | None:
     row["size"], row["upright"] = size, upright
     row["turned"] = upright and probe.orientation != 1 and probe.size == probe.stored_size
     row["frames"] = probe.frames
+    row["dim"] = probe.mode.startswith("I") and int(pixels.max()) < DIM
     row["alpha"] = probe.mode in ("RGBA", "LA", "PA")
     row["void"], row["pixels"], row["union"] = counts[VOID], counts[:num_classes], counts[:num_classes]
     if record.label_map is None:
@@ -244,21 +248,25 @@ def _note(found: Inspected, rows: np.ndarray, ledger: Ledger) -> None:
     drawn = data.coding < 0
     missing = (found.union.sum(axis=0) == 0) & ((found.objects > 0) | ~drawn.any())  # without objects: the reader knew
     if absent := [data.classes[c] for c in np.flatnonzero(missing)]:
-        ledger.note(f"{_count(len(absent), 'class has', 'classes have')} no pixel: {_few(absent)}")
+        ledger.note(f"{counted(len(absent), 'class has', 'classes have')} no pixel: {_few(absent)}")
     _note_images(
         ledger, drawn & (rows["frames"] > 1), where, "is animated, its", "are animated, their", "first frame is used"
     )
     _note_images(ledger, rows["alpha"], where, "has", "have", "transparency, which is laid over white")
+    dim = (
+        "16 bits of which only the lowest say something, and so nothing but black to show: scale the values to 16 bits"
+    )
+    _note_images(ledger, rows["dim"], where, "has", "have", dim)
     _note_images(ledger, rows["turned"], where, "is", "are", "mirrored or half-turned by EXIF, taken as displayed")
     all_void = found.void == data.sizes.astype(np.int64).prod(axis=1)
     _note_images(
         ledger, all_void, where, "is", "are", "all VOID and teach nothing" if all_void.sum() > 1 else "all VOID"
     )
     if tiny := int(rows["tiny"].sum()):
-        ledger.note(f"{_count(tiny, 'object is', 'objects are')} smaller than {TINY} pixels")
+        ledger.note(f"{counted(tiny, 'object is', 'objects are')} smaller than {TINY} pixels")
     foreground = slice(int(data.has_background), None)
     if empty := int((drawn & ~found.union[:, foreground].any(axis=1)).sum()):
-        ledger.note(f"{_count(empty, 'image has', 'images have')} no object")
+        ledger.note(f"{counted(empty, 'image has', 'images have')} no object")
     covered = int(found.pixels[drawn, foreground].sum() + found.void[drawn].sum())
     if covered and (share := found.union[drawn, foreground].sum() / covered - 1) >= 0.0005:
         ledger.note(f"{100 * share:.1f} % of the drawn pixels belong to two classes: the smaller object is in front")
@@ -270,7 +278,7 @@ def _note_images(ledger: Ledger, which: np.ndarray, where: Any, one: str, many: 
     numbers = np.flatnonzero(which).tolist()
     if numbers:
         ledger.note(
-            f"{_count(len(numbers), f'image {one}', f'images {many}')} {what}: {_few([where(i) for i in numbers])}"
+            f"{counted(len(numbers), f'image {one}', f'images {many}')} {what}: {_few([where(i) for i in numbers])}"
         )
 
 
@@ -279,10 +287,6 @@ def _duplicates(digests: Strings) -> Iterable[list[int]]:
     for i, digest in enumerate(digests):
         groups.setdefault(digest, []).append(i)
     return (group for group in groups.values() if len(group) > 1)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _few(names: Sequence[str], most: int = 5) -> str:

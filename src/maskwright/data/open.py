@@ -68,7 +68,7 @@ def open_data(
         name, reason = FORMATS.check(format, "format"), "asked for"
         _check_path(path)
     given = dict(options or {})
-    check_entry(FORMATS, name, given, place=f"format {name}")
+    check_entry(FORMATS, name, given, place=f"format {name}", texts=True)
     known = FORMATS.options(name)
     given = {key: TypeAdapter(known[key].type).validate_python(value) for key, value in given.items()}
     entry: Any = FORMATS[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from maskwright.core import events
-from maskwright.core.errors import DataError, MaskwrightError
+from maskwright.core.errors import DataError, MaskwrightError, RecipeError
 from maskwright.core.recipe import Recipe, Source
 from maskwright.core.table import Data
+from maskwright.core.words import counted
 from maskwright.data import edit, split
 from maskwright.data.inspect import Inspected, inspect
 from maskwright.data.ledger import Ledger
 from maskwright.data.open import open_data
-from maskwright.data.split import Split
+from maskwright.data.split import Leak, Split
 
 UNMEASURED = "val: none, all images train"
 
@@ -88,20 +89,16 @@ def gather(recipe: Recipe) -> Gathered:
     readers refuse as a whole.
     """
     ledger = Ledger()
-    val = recipe.val if isinstance(recipe.val, list) else []
-    groups = {"data": recipe.data, "val": val, "test": recipe.test or []}
-    sources = [(role, source) for role, listed in groups.items() for source in listed]
-    opened = [_open(source, ledger) for _, source in sources]
-    inspected = inspect(edit.merge([data for data, _ in opened]), ledger)
+    found = list(read(recipe, ledger))
+    inspected = inspect(edit.merge([part.data for part in found]), ledger)
     _stop_when_refused(ledger, recipe)
     if not len(inspected.data):
         raise DataError("no usable image is left", place=recipe.data[0].path, hint="`maskwright check` says why")
     seed = recipe.split.seed
-    fewer = edit.limit_negatives(inspected.data, recipe.negatives, seed=seed, presence=inspected.presence)
-    kept = inspected.select(_rows(inspected.data, fewer))
+    kept = _with_fewer_negatives(recipe, inspected, tuple(part.role for part in found))
     fewer = edit.sample(kept.data, recipe.limit, seed=seed, presence=kept.presence)
     kept = kept.select(_rows(kept.data, fewer))
-    return Gathered(kept, ledger, tuple(name for _, name in opened), tuple(role for role, _ in sources))
+    return Gathered(kept, ledger, tuple(part.format for part in found), tuple(part.role for part in found))
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -109,19 +106,40 @@ def prepare(recipe: Recipe) -> Prepared:
     gathered = gather(recipe)
     kept = gathered.inspected
     parts = _fewer(recipe, kept, _split(recipe, kept, gathered.roles))
-    for leak in split.leaks(parts, kept.digest_of):
-        events.warn(f"the same image is in {' and '.join(leak.parts)}: {', '.join(leak.ids[:3])} ({leak.why})")
+    _warn_of_leaks(split.leaks(parts, kept.digest_of))
     train, val, test = (edit.select(kept.data, ids) for ids in (parts.train, parts.val, parts.test))
     return Prepared(kept.data, train, val, test, parts, kept, gathered.ledger, gathered.formats)
 
 
 def unseen(recipe: Recipe) -> Data:
-    """The images that a recipe trains with, those of official lists for other purposes left out, before any is decoded."""
-    data = edit.merge([_open(source, Ledger())[0] for source in recipe.data])
+    """The images that a recipe trains with, those of official lists for other purposes left out, before any is decoded.
+
+    With `limit`, at most so many.
+    """
+    data = edit.merge([part.data for part in read(recipe, Ledger(), ("data",))])
     trains = [split.role_of(_list_name(data, row)) in (None, "train") for row in range(len(data))]
     if not any(trains):
         raise DataError("no image to train with is left", place=recipe.data[0].path, hint="`maskwright check` says why")
-    return data.select(np.flatnonzero(trains))
+    return edit.sample(data.select(np.flatnonzero(trains)), recipe.limit, seed=recipe.split.seed)
+
+
+@dataclass(frozen=True)
+class Read:
+    """One source of a recipe, its classes edited. role: "data", "val" or "test"."""
+
+    role: str
+    source: Source
+    data: Data
+    format: str
+
+
+def read(recipe: Recipe, ledger: Ledger, roles: Sequence[str] = ("data", "val", "test")) -> Iterator[Read]:
+    """The sources of a recipe one after another, each said aloud. Raises what the readers refuse as a whole."""
+    for role in roles:
+        listed = getattr(recipe, role)
+        for number, source in enumerate(listed if isinstance(listed, list) else []):
+            data, format = _open(source, ledger, f"{role}.{number}")
+            yield Read(role, source, data, format)
 
 
 def digest(ledger: Ledger) -> str:
@@ -129,18 +147,45 @@ def digest(ledger: Ledger) -> str:
     return hashlib.sha256(json.dumps(ledger.to_json(), sort_keys=True).encode()).hexdigest()
 
 
-def _open(source: Source, ledger: Ledger) -> tuple[Data, str]:
+def _open(source: Source, ledger: Ledger, key: str) -> tuple[Data, str]:
+    """key: of the source in the recipe, for the place of a mistake."""
     chosen = source.format
-    opened = open_data(
-        source.path, format=chosen.name if chosen else None, options=chosen.options if chosen else {}, ledger=ledger
-    )
-    events.say(f"{source.path}: {opened.format} ({opened.reason}), {len(opened.data)} images")
+    name, options = (chosen.name, chosen.options) if chosen else (None, {})
+    try:
+        opened = open_data(source.path, format=name, options=options, ledger=ledger)
+    except RecipeError as error:  # its place is `format`, or `format coco.crowd`
+        option = (error.place or "").partition(".")[2]
+        place = f"{key}.format.{option}" if option else f"{key}.format"
+        raise RecipeError(error.what, place=f"{place}: {source.path}", hint=error.hint) from error
+    events.say(f"{source.path}: {opened.format} ({opened.reason}), {counted(len(opened.data), 'image')}")
     try:
         data = edit.map_classes(opened.data, source.classes) if source.classes else opened.data
         return (edit.keep_classes(data, source.keep) if source.keep else data), opened.format
+    except RecipeError as error:
+        raise RecipeError(error.what, place=f"{key}.{error.place}: {source.path}", hint=error.hint) from error
     except MaskwrightError as error:
         place = f"{source.path}: {error.place}" if error.place else source.path
         raise type(error)(error.what, place=place, hint=error.hint) from error
+
+
+def _with_fewer_negatives(recipe: Recipe, inspected: Inspected, roles: Sequence[str]) -> Inspected:
+    """As few images without objects as the recipe says; those of test images all stay: a score is not to be flattered."""
+    data = inspected.data
+    of_source = np.array(roles)[data.source] == "test"
+    tests = of_source | np.array([split.role_of(_list_name(data, i)) == "test" for i in range(len(data))], np.bool_)
+    if tests.all():  # they are what trains
+        tests[:] = False
+    others = inspected.select(np.flatnonzero(~tests))
+    fewer = edit.limit_negatives(others.data, recipe.negatives, seed=recipe.split.seed, presence=others.presence)
+    return inspected.select(np.union1d(_rows(data, fewer), np.flatnonzero(tests)))
+
+
+def _warn_of_leaks(leaks: Sequence[Leak]) -> None:
+    """One warning for each pair of parts and reason, however many images it is about."""
+    for parts, why in dict.fromkeys((leak.parts, leak.why) for leak in leaks):
+        same = [leak for leak in leaks if (leak.parts, leak.why) == (parts, why)]
+        shown = f"the same image is in {' and '.join(parts)}: {', '.join(same[0].ids[:3])} ({why})"
+        events.warn(shown + (f", and {counted(len(same) - 1, 'more such image')}" if len(same) > 1 else ""))
 
 
 def _rows(before: Data, after: Data) -> np.ndarray:
@@ -200,7 +245,7 @@ def _fewer(recipe: Recipe, kept: Inspected, parts: Split) -> Split:
     few = edit.sample(
         train.data, max(1, round(share * len(train.data))), seed=recipe.train.seed, presence=train.presence
     )
-    events.say(f"{len(few)} of {len(train.data)} training images are used (train.fraction: {share:g})")
+    events.say(f"{len(few)} of {counted(len(train.data), 'training image')} are used (train.fraction: {share:g})")
     return replace(parts, train=tuple(few.ids), how=f"{parts.how}; {share:g} of the training images")
 
 
@@ -212,7 +257,7 @@ def _stop_when_refused(ledger: Ledger, recipe: Recipe) -> None:
     if not ledger.num_refused:
         return
     first = next(ledger.of("refused"))
-    what = f"{ledger.num_refused} items cannot be used, such as {first.item}: {first.why}"
+    what = f"{counted(ledger.num_refused, 'item')} cannot be used, such as {first.item}: {first.why}"
     if recipe.allow_refused:
         events.warn(f"{what}; going on without them (allow_refused), the bundle remembers")
         return

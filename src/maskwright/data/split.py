@@ -17,6 +17,7 @@ import numpy as np
 from maskwright.core import events, files
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.table import Data
+from maskwright.core.words import counted
 from maskwright.data.strata import deal_out, strata, whole_shares
 
 SCHEMA = 1
@@ -168,7 +169,11 @@ def _held_out(
     """Which images of the pool validate, bool (P,), and how that was found, in words."""
     units = len(set(keys))
     if units < 2:
-        what = "there is one image only" if len(pool) == 1 else f"all {len(pool)} images are in one group"
+        what = (
+            "there is one image only"
+            if len(pool) == 1
+            else f"{counted(len(pool), 'image is', 'images are all')} in one group"
+        )
         raise DataError(f"{what}: none can be held out for validation", hint="give other images as `val`")
     ids = [data.ids[int(i)] for i in pool]
     labels = None if labels is None else labels[pool]
@@ -176,13 +181,15 @@ def _held_out(
     if fraction is not None:
         num = min(max(round(len(pool) * fraction), 1), len(pool) - 1)
         part = deal_out(ids, keys, labels, np.array([len(pool) - num, num]), seed)
-        return part == 1, f"{fraction:g} held out from {len(pool)} images, {drawn}"
+        return part == 1, f"{fraction:g} held out from {counted(len(pool), 'image')}, {drawn}"
     if fold >= min(folds, units):
-        kind = "groups" if units < len(pool) else "images"
-        raise DataError(f"fold {fold} of {folds} is empty: there are only {units} {kind}", hint="choose a lower `fold`")
+        kind = "group" if units < len(pool) else "image"
+        raise DataError(
+            f"fold {fold} of {folds} is empty: there are only {counted(units, kind)}", hint="choose a lower `fold`"
+        )
     folds = min(folds, units)
     part = deal_out(ids, keys, labels, whole_shares([1] * folds, len(pool)), seed)
-    return part == fold, f"fold {fold} of {folds} held out from {len(pool)} images, {drawn}"
+    return part == fold, f"fold {fold} of {folds} held out from {counted(len(pool), 'image')}, {drawn}"
 
 
 def _keys(ids: Sequence[str], group: str | None, digests: Mapping[str, str]) -> list[str]:
@@ -211,14 +218,17 @@ def _groups(ids: Sequence[str], pattern: str) -> list[str]:
         raise RecipeError(f"`{pattern}` is not a regular expression ({error})", place="split.group") from error
     if compiled.groups != 1:
         hint = r"mark what names the group with one pair of parentheses, as in `^(.+)_\d+`"
-        raise RecipeError(f"`{pattern}` has {compiled.groups} groups, not one", place="split.group", hint=hint)
+        raise RecipeError(
+            f"`{pattern}` has {counted(compiled.groups, 'group')}, not one", place="split.group", hint=hint
+        )
     matches = [compiled.search(id) for id in ids]
     missed = [id for id, match in zip(ids, matches, strict=True) if match is None or match[1] is None]
     if ids and len(missed) == len(ids):
         hint = f"an id looks like `{ids[0]}`"
         raise RecipeError(f"`{pattern}` is found in no image id", place="split.group", hint=hint)
     if missed:
-        events.warn(f"split.group: {len(missed)} ids do not match and are their own groups: {', '.join(missed[:3])}")
+        told = counted(len(missed), "id does", "ids do")
+        events.warn(f"split.group: {told} not match, each a group of its own: {', '.join(missed[:3])}")
     # "=" and "~" keep a group's text and a lone id apart, should they be equal
     return ["~" + id if m is None or m[1] is None else "=" + m[1] for id, m in zip(ids, matches, strict=True)]
 
@@ -281,8 +291,8 @@ def _check_ids(split: Split, data: Data | None, path: Path) -> None:
         few = ", ".join(f"`{id}`" for id in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         hint = f"was the file made for other data? An id here looks like `{data.ids[0]}`" if len(data) else None
         raise DataError(f"{len(unknown)} of {len(listed)} ids are not in the data: {few}", place=path, hint=hint)
-    if len(listed) < len(data):
-        events.say(f"{len(data) - len(listed)} of {len(data)} images are in no part of {path.name} and are left out")
+    if left := len(data) - len(listed):
+        events.say(f"{counted(left, 'image is', 'images are')} in no part of {path.name}: left out")
 
 
 def _first_double(split: Split) -> Iterator[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from maskwright.core.errors import DataError
 from maskwright.core.files import written_whole
 from maskwright.core.types import BACKGROUND
+from maskwright.core.words import counted
 from maskwright.metrics import markup
 from maskwright.metrics.intervals import CONFIDENCE, Estimate, bootstrap
 
@@ -168,7 +169,7 @@ class Scores:
             labels, wrong = "one mask per class, which may overlap", ""
         return (
             f"IoU, Dice and accuracies are pooled over the pixels of all images, at {self.resolution}, {labels} "
-            f"({self.decision}); means count the {present} of {len(self.classes)} classes that the truth has, "
+            f"({self.decision}); means count the {present} of {counted(len(self.classes), 'class')} that the truth has, "
             f"except `all classes`, where absent ones count 0; void pixels count nowhere{wrong}; intervals: {interval}."
         )
 
@@ -204,6 +205,14 @@ class Scores:
         if value.get("schema") != SCHEMA or "per_image" not in value:
             hint = "score again with this version, or read the file with the version that wrote it"
             raise DataError(f"not scores of schema {SCHEMA} with a per-image table", place="scores", hint=hint)
+        try:
+            return cls._parsed(value)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            what = f"scores that are damaged ({type(error).__name__}: {error})"
+            raise DataError(what, place="scores", hint="score again") from error
+
+    @classmethod
+    def _parsed(cls, value: dict[str, Any]) -> Scores:
         classes = tuple(c["name"] for c in value["classes"])
         index = {name: c for c, name in enumerate(classes)}
         rows = value["per_image"]

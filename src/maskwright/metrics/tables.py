@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from maskwright.core import words
 from maskwright.core.types import BACKGROUND
 from maskwright.metrics.conventions import Restated
 from maskwright.metrics.intervals import Estimate
@@ -99,10 +100,10 @@ def counted(scores: Scores) -> list[str]:
     """What was scored, of what there was."""
     pixels = scores.pixels
     if scores.overlapping:
-        found = f"{len(scores.ids):,} of {scores.expected:,} images scored"
+        found = f"{len(scores.ids):,} of {words.counted(scores.expected, 'image')} scored"
         return [f"{found}; {pixels['scored']:,} pixels in the true masks of all classes, {pixels['void']:,} void"]
     lines = [
-        f"{len(scores.ids):,} of {scores.expected:,} images scored; "
+        f"{len(scores.ids):,} of {words.counted(scores.expected, 'image')} scored; "
         f"{pixels['scored']:,} of {pixels['total']:,} pixels scored, {pixels['void']:,} void"
     ]
     if pixels["unanswered"]:

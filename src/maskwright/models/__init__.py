@@ -10,9 +10,10 @@ A network takes normalised images float (B, 3, H, W), H and W multiples of its `
 
 and, only where it needs them, `normalization: str` (the one input scale it works with, see `segmenter.NORMALIZATIONS`),
 `absorb_normalization(mean, std)` (make weights for another scale fit that one), `sliced_weights = True` (wider
-pretrained layers are cut to their first channels), `aux_weight: float` (in train mode it returns a tuple: logits and
-auxiliary logits of any size, whose loss counts this much), `own_weights()` (what it brings itself, see
-`transformers_networks`) and `options` (those that build it again on any machine, where the recipe's would not).
+pretrained layers are cut to their first channels), `implied_background = True` (class 0 has no channel of its own),
+`aux_weight: float` (in train mode it returns a tuple: logits and auxiliary logits of any size, whose loss counts this
+much), `own_weights()` (what it brings itself, see `transformers_networks`) and `options` (those that build it again on any
+machine, where the recipe's would not).
 """
 
 from maskwright.core.registry import Registry

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from maskwright.core import events
 from maskwright.core.errors import SetupError
 from maskwright.core.registry import suggestion
+from maskwright.core.words import counted
 from maskwright.models import depthwise
 
 M = TypeVar("M", bound=nn.Module)
@@ -193,7 +194,7 @@ def _device(name: str) -> tuple[torch.device, str]:
         raise SetupError(what, place="train.device", hint="use `train.device: auto`")
     if device.type == "cuda":
         return device, torch.cuda.get_device_name(device)
-    return device, "Apple GPU" if device.type == "mps" else f"CPU with {torch.get_num_threads()} threads"
+    return device, "Apple GPU" if device.type == "mps" else f"CPU with {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _fastest(device: torch.device) -> tuple[torch.dtype | None, str]:

@@ -41,6 +41,7 @@ class Lens(nn.Module):
     head_names = ("head.",)
     normalization = "unit"  # a pure scaling, so that it can be folded into the first convolution
     sliced_weights = True
+    implied_background = True
 
     def __init__(self, num_classes: int, width: float):
         super().__init__()

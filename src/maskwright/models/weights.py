@@ -17,6 +17,7 @@ from maskwright.bundles import bundle as bundles
 from maskwright.core import events
 from maskwright.core.errors import ModelError, RecipeError, SetupError
 from maskwright.core.registry import suggestion
+from maskwright.core.words import counted
 from maskwright.models import encoders, pixel_scale, weight_files
 from maskwright.models.segmenter import NORMALIZATIONS, normalization_named
 
@@ -40,13 +41,13 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """One line for the terminal."""
-        parts = [f"{len(self.loaded)} tensors loaded"] if self.loaded else []
-        parts += [f"{len(self.missing)} missing"] if self.missing else []
-        parts += [f"{len(self.skipped)} left out"] if self.skipped else []
-        return ", ".join([f"from {self.source}" if self.loaded else self.source, *parts]) + "".join(
-            f"; {note}" for note in self.notes
-        )
+        """One sentence: what was taken, what the source lacks, what it has too much, and the notes."""
+        if not self.loaded:
+            return "; ".join([self.source, *self.notes])
+        taken = f"{counted(len(self.loaded), 'tensor')} taken from {self.source}"
+        lacking = f"{counted(len(self.missing), 'tensor is', 'tensors are')} not in there and stay random"
+        over = f"{counted(len(self.skipped), 'tensor')} in there not used, having no place in this network"
+        return "; ".join([taken, *[lacking] * bool(self.missing), *[over] * bool(self.skipped), *self.notes])
 
     def lines(self) -> list[str]:
         """Every tensor with what became of it."""
@@ -213,7 +214,7 @@ def _fit(network: nn.Module, source: _Source, classes: Sequence[str], encoder: s
             values[key] = value
     _require_half(network, source, values, encoder)
     if any(values[key].shape != source.state[matched[key]].shape for key in values if not key.startswith(heads)):
-        notes.append("wider layers were cut to their first channels")
+        notes.append("layers that are wider in there were cut to their first channels")
     if any(key.startswith(heads) for key in values) and (by_name or not source.classes):
         notes.append(
             _replaced(source.classes, classes) if by_name else "the head was taken as it is (the file names no classes)"
@@ -283,7 +284,7 @@ def _require_half(network: nn.Module, source: _Source, values: Mapping[str, Tens
         )
     broken = [name for name, value in values.items() if not torch.isfinite(value).all()]
     if broken:
-        what = f"holds numbers that are not finite in {len(broken)} tensors (`{broken[0]}`)"
+        what = f"holds numbers that are not finite in {counted(len(broken), 'tensor')} (`{broken[0]}`)"
         raise ModelError(what, place=source.place or source.words, hint="the training that wrote it had diverged")
 
 
@@ -293,9 +294,9 @@ def _require_half(network: nn.Module, source: _Source, values: Mapping[str, Tens
 def _scale(network: nn.Module, asked: str, source: _Source, encoder: str) -> tuple[str, list[str]]:
     """The normalisation to use from now on, and a note on why."""
     if asked != "auto":
-        name, why = asked, "as asked"
+        name, why = asked, "as `model.normalization` asks"
     elif source.normalization is not None:
-        name, why = source.normalization, "the source says so"
+        name, why = source.normalization, "as they were trained"
     elif (recognized := pixel_scale.recognize(network.encoder)) is not None:  # type: ignore[arg-type]
         name, why = recognized
     else:
@@ -304,9 +305,11 @@ def _scale(network: nn.Module, asked: str, source: _Source, encoder: str) -> tup
         name, why = (named, "timm says so") if named else ("imagenet", "a guess, the file does not tell")
     own = getattr(network, "normalization", name)
     if own == name:
-        return name, [f"pixels as `{name}` ({why})"]
+        return name, [f"pixels are scaled as `{name}` ({why})"]
     network.absorb_normalization(*NORMALIZATIONS[name])  # type: ignore[operator]
-    return own, [f"trained with pixels as `{name}` ({why}), folded into the first layer, which now takes `{own}`"]
+    return own, [
+        f"trained with pixels scaled as `{name}` ({why}), folded into the first layer, which now takes `{own}`"
+    ]
 
 
 def _scale_without_weights(network: nn.Module, asked: str) -> str:

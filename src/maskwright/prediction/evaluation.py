@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +19,9 @@ from maskwright.core.errors import DataError
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, VOID, Coding, Record
-from maskwright.imaging import masks
+from maskwright.core.words import counted
+from maskwright.data.formats.pairing import readable, stray, walk
+from maskwright.imaging import images, masks
 from maskwright.metrics.confusion import Confusion
 from maskwright.metrics.overlaps import Overlaps
 from maskwright.metrics.scores import Scores
@@ -26,6 +29,7 @@ from maskwright.prediction.predictor import Predictor
 
 T = TypeVar("T")
 R = TypeVar("R")
+TABLE = "predictions.csv"  # what marks a folder that `predict` wrote
 THREADS = 4  # reading, decoding and counting overlap with the network; results do not depend on it
 
 
@@ -66,22 +70,67 @@ def _evaluate_masks(predictor: Predictor, data: Data, label: str, resamples: int
 
 
 def evaluate_folder(folder: str | Path, data: Data) -> Scores:
-    """Scores of a folder of index PNGs (same stem as the images, values = indices into `data.classes`, 255 = no answer)."""
+    """Scores of a folder of index PNGs (values = indices into `data.classes`, 255 = no answer).
+
+    A map has the name of its image, with or without the image's suffix; of several that have it, the one whose folders
+    end most alike is taken. In a folder that `predict` wrote, its masks alone are looked at. Raises DataError when an
+    image has no map, or when two fit one image, or one fits two.
+    """
     folder = Path(folder)
-    files = {file.stem: file for file in sorted(folder.rglob("*.png")) if not file.name.startswith(".")}
-    if not files:
-        raise DataError("holds no PNG files", place=folder, hint="give a folder of index PNGs, or a bundle")
-    absent = [record.id for record in data if Path(record.id).stem not in files]
-    if absent:
-        raise DataError(f"has no label map for {len(absent)} of {len(data)} images, such as {absent[0]}", place=folder)
+    found = _maps(folder, data)
     values = (*range(len(data.classes)), VOID)
     coding = Coding(values, values)
 
     def predict(record: Record) -> np.ndarray:
-        return masks.read_label_map(str(files[Path(record.id).stem]), coding, record.size)
+        return masks.read_label_map(str(folder / found[record.id]), coding, record.size)
 
     identity = np.arange(256, dtype=np.uint8)
     return score(predict, data, data.classes, identity, "evaluate", decision="labels as given")
+
+
+def _maps(folder: Path, data: Data) -> dict[str, str]:
+    """Image id -> the path of its label map below `folder`."""
+    whole = "masks/" if (folder / TABLE).is_file() and (folder / "masks").is_dir() else ""
+    by_stem: dict[str, list[str]] = {}
+    for name in walk(folder):
+        if name.startswith(whole) and name.lower().endswith(".png") and stray(readable(name)) is None:
+            by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
+    if not by_stem:
+        raise DataError("holds no PNG files", place=folder, hint="give a folder of index PNGs, or a bundle")
+    fitting = {record.id: _best(record, by_stem) for record in data}
+    absent = [id for id, names in fitting.items() if not names]
+    if absent:
+        what = f"has no label map for {len(absent)} of {counted(len(data), 'image')}, such as {absent[0]}"
+        raise DataError(what, place=folder)
+    hint = "keep the folders of the images"
+    owners: dict[str, str] = {}
+    for id, names in fitting.items():
+        if len(names) > 1:
+            raise DataError(f"{names[0]} and {names[1]} fit the image {id} equally well", place=folder, hint=hint)
+        if (other := owners.setdefault(names[0], id)) != id:
+            raise DataError(f"{names[0]} fits both images {other} and {id}", place=folder, hint=hint)
+    return {id: names[0] for id, names in fitting.items()}
+
+
+def _best(record: Record, by_stem: dict[str, list[str]]) -> list[str]:
+    """The label maps that fit an image best: by the folders of its id, then by those of its file, then by its name."""
+    id, file = PurePosixPath(record.id), PurePosixPath(Path(record.image).as_posix())
+    bare = id.stem if images.is_image_name(id.name) else id.name
+
+    def likeness(name: str) -> tuple[int, bool, int, bool]:
+        path = PurePosixPath(name)
+        above = path.parent
+        return _common_tail(id.parent, above), id.parent == above, _common_tail(file.parent, above), path.stem != bare
+
+    found = [name for stem in dict.fromkeys((bare, id.name, file.name)) for name in by_stem.get(stem, [])]
+    most = max(map(likeness, found), default=None)
+    return [name for name in found if likeness(name) == most]
+
+
+def _common_tail(one: PurePosixPath, other: PurePosixPath) -> int:
+    """How many folders two paths share at their ends."""
+    pairs = zip(reversed(one.parts), reversed(other.parts), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def score(

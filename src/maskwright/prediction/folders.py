@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import glob
+import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +18,21 @@ from maskwright.core import events, files
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import suggestion
 from maskwright.core.types import VOID, Prediction
+from maskwright.core.words import counted
+from maskwright.data.formats.pairing import readable, stray, walk
 from maskwright.imaging import draw, images
 from maskwright.imaging.palette import class_colours
 from maskwright.prediction import probabilities as numbers
-from maskwright.prediction.evaluation import THREADS, ordered
+from maskwright.prediction.evaluation import TABLE, THREADS, ordered
 from maskwright.prediction.predictor import Predictor
 
+FOLDERS = ("masks", "overlays", "cutouts", "probabilities")  # that are written, beside the table
 Row = tuple[str, int, int, str, int, str, str, str]  # of predictions.csv
 
 
 @dataclass
 class Written:
-    """What was written where. failed: image -> why it could not be read."""
+    """What was written where. failed: image -> why it could not be read, both in characters that can be printed."""
 
     folder: Path
     images: int = 0
@@ -36,13 +43,15 @@ class Written:
 def find(where: str | Path) -> tuple[Path, list[Path]]:
     """The images a path, folder or glob names, with the folder their relative names start from.
 
-    Raises DataError when there are none.
+    Below a folder hidden ones are left out and linked ones entered, as by the readers of data. Raises DataError when
+    there are none.
     """
     path = Path(where)
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if images.is_image_name(p.name) and p.is_file())
+        names = (name for name in walk(path) if stray(readable(name)) is None)
+        found = sorted(p for p in map(path.joinpath, names) if p.is_file())
         home = path
     else:
         found = sorted(Path(p) for p in glob.glob(str(where), recursive=True) if images.is_image_name(Path(p).name))
@@ -69,14 +78,16 @@ def predict_all(
     `cutouts/NAME.png` (the pixels of one class, transparent elsewhere), `probabilities/NAME.npz` or one 16-bit PNG a class
     in `probabilities/NAME/`, and `predictions.csv`.
     An image that cannot be read is named in the table and in `failed`; the others go on.
+    What `predict` wrote into `out` before is written anew and never predicted. Raises RecipeError when `out` holds files
+    of other origin where pictures would be written.
     """
     if cutout is not None and cutout not in predictor.classes:
         raise RecipeError(
             f"no class is called `{cutout}`", place="--cutout", hint=suggestion(cutout, predictor.classes)
         )
     numbers.check(probabilities)
-    home, found = find(where)
-    files.check_writable(out)
+    home, found = _apart(*find(where), out)
+    _mark(out)
     written = Written(out, pixels=dict.fromkeys(predictor.classes, 0))
     names = _names(home, found)
 
@@ -93,12 +104,10 @@ def predict_all(
             raise files.cannot_write(out, error) from error
         return path, list(_rows(names[path], prediction)), ""
 
-    with files.written_whole(out / "predictions.csv") as temporary, temporary.open("w", newline="") as table:
-        writer = csv.writer(table)
-        writer.writerow(["image", "height", "width", "class", "pixels", "share", "confidence", "error"])
+    with _table(out) as writer:
         for path, rows, error in events.progress(ordered(work, found, THREADS), "predict", len(found)):
             if rows is None:
-                written.failed[str(path)] = error
+                written.failed[readable(str(path))] = readable(error)
                 writer.writerow([names[path], "", "", "", "", "", "", error])
                 continue
             written.images += 1
@@ -106,6 +115,50 @@ def predict_all(
                 writer.writerow(row)
                 written.pixels[row[3]] += row[4]
     return written
+
+
+def _apart(home: Path, found: list[Path], out: Path) -> tuple[Path, list[Path]]:
+    """Leaves out the images that `predict` wrote into `out` before.
+
+    Raises RecipeError when others lie where it would write, and when none are left.
+    """
+    if not (out / TABLE).is_file():
+        for name in FOLDERS:
+            if (out / name).is_dir() and any((out / name).iterdir()):
+                what = f"{readable(str(out / name))} holds files that `predict` did not write"
+                raise RecipeError(what, place="--out", hint="choose another folder")
+    target = Path(os.path.realpath(out))
+    inside = target != (above := Path(os.path.realpath(home))) and target.is_relative_to(above)
+    own = [target] if inside else [target / name for name in FOLDERS]
+    real = {folder: Path(os.path.realpath(folder)) for folder in {path.parent for path in found}}
+    left = [path for path in found if not any(real[path.parent].is_relative_to(folder) for folder in own)]
+    if not left:
+        what = f"all images lie in {readable(str(out))}, where the results are written"
+        raise RecipeError(what, place="--out", hint="choose another folder")
+    if len(left) < len(found):
+        several = counted(len(found) - len(left), "image")
+        events.say(f"{several} in {readable(str(out))} left out: results are written there")
+    return home, left
+
+
+def _mark(out: Path) -> None:
+    """An empty table, so that a folder in which a run was stopped is known again."""
+    files.check_writable(out)
+    if not (out / TABLE).is_file():
+        with _table(out):
+            pass
+
+
+@contextmanager
+def _table(out: Path) -> Iterator[Any]:
+    """A writer of the rows of predictions.csv; names that are no UTF-8 have their bytes spelt out."""
+    with (
+        files.written_whole(out / TABLE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["image", "height", "width", "class", "pixels", "share", "confidence", "error"])
+        yield writer
 
 
 def _with_probabilities(predictor: Predictor, path: Path, target: Path, kind: str) -> Prediction:
@@ -139,8 +192,8 @@ def _write_pictures(
 
 
 def _save(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    with files.written_whole(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _rows(name: str, prediction: Prediction) -> Iterator[Row]:
@@ -151,9 +204,16 @@ def _rows(name: str, prediction: Prediction) -> Iterator[Row]:
 
 
 def _names(home: Path, found: list[Path]) -> dict[Path, str]:
-    """Relative names without suffix; images that differ only in their suffix keep it, so that none overwrites another."""
+    """Relative names without suffix; an image whose name would then be another's keeps it, so that none overwrites another.
+
+    Names that differ in capitals alone are one name on many disks.
+    """
+    full = [p.relative_to(home).as_posix() for p in found]
     bare = [p.relative_to(home).with_suffix("").as_posix() for p in found]
-    return {p: name if bare.count(name) == 1 else p.relative_to(home).as_posix() for p, name in zip(found, bare)}
+    taken = Counter(name.casefold() for name in (*bare, *full))
+    return {
+        p: short if taken[short.casefold()] == 1 else name for p, short, name in zip(found, bare, full, strict=True)
+    }
 
 
 def _common_home(found: list[Path]) -> Path:

@@ -51,10 +51,11 @@ class Predictor:
         self.tiled = tiled or description.fit == "crop"
         self.overlap = tiles.OVERLAP if overlap is None else overlap
         self.tta = _augmentation(tta, description)
-        if overlap is not None and not self.tiled:
-            events.warn("an overlap is for windows and does nothing here; ask for windows with `--tiles`")
         if not 0 <= self.overlap <= 0.9:
             raise RecipeError(f"an overlap of {overlap} cannot be", place="--overlap", hint="it can be 0 to 0.9")
+        if overlap is not None and not self.tiled:
+            what = "is for windows, and this model sees whole images"
+            raise RecipeError(what, place="--overlap", hint="ask for windows with `--tiles`, or leave it out")
 
     @property
     def classes(self) -> tuple[str, ...]:

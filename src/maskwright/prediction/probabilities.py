@@ -56,7 +56,7 @@ class File:
 
     npz: `NAME.npz` with `probabilities` float16 (C, H, W) and `classes`, their names.
     png: `NAME/CLASS.png`, 16 bits, 65535 = 1.
-    The class that won a pixel stays strictly the most probable one when its numbers are rounded.
+    exclusive: argmax over the classes is always the class in the mask (ties that rounding makes go to it).
     """
 
     def __init__(self, path: Path, kind: str, classes: Sequence[str], *, exclusive: bool = True):
@@ -114,11 +114,11 @@ def file_names(classes: Sequence[str]) -> list[str]:
 
 
 def _settle(kept: np.ndarray, label_map: np.ndarray) -> None:
-    """Rounding must not make another class the highest: where it did, the winner's number is lifted by one step."""
-    winner = label_map[None].astype(np.intp)
+    """Gives the class in the mask the highest number; where another had it, all others go one step below."""
     other = kept.argmax(0) != label_map
     if other.any():
-        highest = kept.max(0)
-        lifted = np.nextafter(highest, np.float16(2)) if kept.dtype == np.float16 else highest + 1
-        own = np.take_along_axis(kept, winner, 0)[0]
-        np.put_along_axis(kept, winner, np.where(other, lifted, own)[None], 0)
+        winner, highest = label_map[None].astype(np.intp), kept.max(0)
+        below = np.nextafter(highest, np.float16(0)) if kept.dtype == np.float16 else highest - 1
+        own = np.where(other, highest, np.take_along_axis(kept, winner, 0)[0])
+        np.minimum(kept, below, out=kept, where=other)
+        np.put_along_axis(kept, winner, own[None], 0)

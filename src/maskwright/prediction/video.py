@@ -7,7 +7,7 @@ the length. Sound is left out.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from maskwright.bundles.bundle import Description
 from maskwright.core import events, files
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import missing_package
+from maskwright.core.types import Prediction
+from maskwright.core.words import counted
+from maskwright.data.formats.pairing import readable
 from maskwright.imaging import draw
 from maskwright.imaging.images import Fitting
 from maskwright.imaging.palette import class_colours
@@ -28,8 +31,7 @@ from maskwright.prediction.predictor import Predictor
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts"})
 QUALITY = "20"  # of x264: 0 lossless, 51 worst; overlays have sharp edges, so better than its default of 23
-ALMOST = 0.95  # of the frames that a header promises: it may count some that are never shown
-Answered = tuple[np.ndarray, np.ndarray, Fitting]
+ALMOST = 0.95  # of what a header promises: it may count frames that are never shown
 
 
 def is_video(path: str | Path) -> bool:
@@ -43,62 +45,104 @@ def predict_video(predictor: Predictor, path: Path, out: Path, *, smooth: float 
       frame for itself.
 
     A video that ends too early is written as far as it can be read, and named in `failed`. Raises DataError when no frame
-    can be read, RecipeError for another `smooth`, SetupError when PyAV is not installed.
+    can be read, RecipeError for another `smooth` and for the clip's own folder, SetupError when PyAV is not installed.
     """
     if not 0 <= smooth < 1:
         raise RecipeError(f"{smooth} is not a share", place="--smooth", hint="it can be 0 to 0.99, as 0.7")
-    files.check_writable(out)
+    _check_apart(path, out)
     av = _av()
     written = Written(out, pixels=dict.fromkeys(predictor.classes, 0))
-    settle = _running_average(smooth, predictor.description)
     colours = class_colours(predictor.classes, predictor.description.multilabel)
-    with _opened(av, path) as (container, stream):
-        expected, frames = _expected(container, stream), _Frames(av, container, stream)
-
-        def work(frame: Any) -> tuple[Any, Answered]:
-            pixels = _upright(frame)
-            return frame, (pixels, *predictor.answer(pixels))
-
+    with _opened(av, path) as (container, stream), files.left_clean(out):
+        files.check_writable(out)
+        frames = _Frames(av, container, stream)
         with (
             files.written_whole(out / f"{path.stem}.csv") as table_file,
             files.written_whole(out / f"{path.stem}.mp4") as video_file,
-            table_file.open("w", newline="") as table,
+            table_file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as table,
             _Overlays(av, video_file, stream) as overlays,
         ):
             rows = csv.writer(table)
             rows.writerow(["frame", "seconds", "class", "pixels", "share"])
-            answers = events.progress(ordered(work, frames, THREADS), "predict", expected, "frames")
-            for number, (frame, (pixels, logits, fitting)) in enumerate(answers):
-                prediction = predictor.decoded(settle(logits), fitting)
+            answers = events.progress(
+                _predicted(predictor, frames, smooth), "predict", _expected(container, stream), "frames"
+            )
+            for number, (frame, pixels, prediction) in enumerate(answers):
                 overlays.add(draw.overlay(pixels, prediction.label_map, colours), frame)
                 size = prediction.label_map.size
                 for name, count in zip(prediction.classes, prediction.areas(), strict=True):
                     if not count:
                         continue
-                    rows.writerow([number, f"{frame.time or 0:.3f}", name, count, f"{count / size:.6f}"])
+                    rows.writerow([number, f"{frame.time:.3f}", name, count, f"{count / size:.6f}"])
                     written.pixels[name] += count
                 written.images += 1
             if not written.images:
                 why = f" ({frames.damage})" if frames.damage else ""
                 raise DataError(f"holds no frame that can be read{why}", place=path, hint="copy or record it again")
-    if frames.damage or written.images < ALMOST * (expected or 0):
-        promised = f" of about {expected}" if expected else ""
-        why = f" ({frames.damage})" if frames.damage else ""
-        written.failed[str(path)] = f"{path}: is cut short: {written.images}{promised} frames could be read{why}"
+    if told := frames.cut_short():
+        written.failed[readable(str(path))] = f"{readable(str(path))}: is cut short: {told}"
     return written
 
 
+def _predicted(
+    predictor: Predictor, frames: Iterable[Any], smooth: float
+) -> Iterator[tuple[Any, np.ndarray, Prediction]]:
+    """Each frame, its upright pixels uint8 (H, W, 3), and what is seen in them."""
+    if not smooth:
+
+        def alone(frame: Any) -> tuple[Any, np.ndarray, Prediction]:
+            pixels = _upright(frame)
+            return frame, pixels, predictor(pixels)
+
+        yield from ordered(alone, frames, THREADS)
+        return
+    settle = _running_average(smooth, predictor.description)
+
+    def work(frame: Any) -> tuple[Any, np.ndarray, tuple[np.ndarray, Fitting]]:
+        pixels = _upright(frame)
+        return frame, pixels, predictor.answer(pixels)
+
+    # windows answer at the frame's own size, hundreds of megabytes for many classes: no frame waits for another then
+    answered = map(work, frames) if predictor.tiled else ordered(work, frames, THREADS)
+    for frame, pixels, (logits, fitting) in answered:
+        yield frame, pixels, predictor.decoded(settle(logits, fitting), fitting, pixels)
+
+
 class _Frames:
-    """The frames of a video in the order they are shown; stops at damage, which is then in `damage`."""
+    """The frames of a video in the order they are shown, each later than the one before; stops at damage, which is then
+    in `damage`. A frame without a time, or with one that goes back, follows the one before at the video's rate."""
 
     def __init__(self, av: Any, container: Any, stream: Any):
         self.av, self.container, self.stream, self.damage = av, container, stream, ""
+        self.count, self.end = 0, 0.0  # frames that were read, and when the last of them ends, in seconds
 
     def __iter__(self) -> Iterator[Any]:
+        step = max(1, round(1 / (float(self.stream.average_rate or 25) * float(self.stream.time_base))))
+        due: int | None = None
         try:
-            yield from self.container.decode(self.stream)
+            for frame in self.container.decode(self.stream):
+                if frame.pts is None or (due is not None and frame.pts <= due - step):
+                    frame.pts, frame.time_base = due or 0, self.stream.time_base
+                due = frame.pts + step
+                self.count += 1
+                self.end = float((frame.pts + (frame.duration or step)) * frame.time_base)
+                yield frame
         except self.av.error.FFmpegError as error:
             self.damage = str(error.strerror or error)
+
+    def cut_short(self) -> str:
+        """How much could be read, when that is not all; else nothing.
+
+        All is what the header counts or, in a Matroska file, when it says that the last picture ends. The length times
+        the rate is not: pictures may come unevenly, and the first of them late.
+        """
+        promised, length = self.stream.frames, _length(self.stream.metadata.get("DURATION", ""))
+        why = f" ({self.damage})" if self.damage else ""
+        if self.count < ALMOST * promised:
+            return f"{self.count:,} of about {counted(promised, 'frame')} could be read{why}"
+        if self.end < ALMOST * length:
+            return f"{counted(self.count, 'frame')}, {self.end:.1f} of {length:.1f} seconds could be read{why}"
+        return f"{counted(self.count, 'frame')} could be read{why}" if why else ""
 
 
 class _Overlays:
@@ -136,16 +180,26 @@ class _Overlays:
         return stream
 
 
-def _running_average(smooth: float, known: Description) -> Callable[[np.ndarray], np.ndarray]:
-    """Logits of a frame -> logits of its probabilities averaged with those of the frames before."""
-    past: list[np.ndarray] = []
+def _running_average(smooth: float, known: Description) -> Callable[[np.ndarray, Fitting], np.ndarray]:
+    """Logits of a frame -> logits of its probabilities averaged with those of the frames before.
 
-    def settle(logits: np.ndarray) -> np.ndarray:
-        if not smooth:
-            return logits
+    Where a frame lies otherwise than the one before, its pixels are not those of the average, which starts anew.
+    """
+    past: list[tuple[np.ndarray, Fitting]] = []
+    told = False
+
+    def settle(logits: np.ndarray, fitting: Fitting) -> np.ndarray:
+        nonlocal told
         now = views.probabilities(logits, known.multilabel)
-        past[:] = [now if not past else smooth * past[0] + (1 - smooth) * now]
-        return views.as_logits(past[0], known.multilabel)
+        if past and past[0][1] != fitting:
+            if not told:
+                (height, width), (rows, columns) = past[0][1].original, fitting.original
+                sizes = f"{width} x {height} to {columns} x {rows}"
+                events.warn(f"the pictures change their size from {sizes}: smoothing starts anew at every such change")
+            told = True
+            past.clear()
+        past[:] = [(now if not past else smooth * past[0][0] + (1 - smooth) * now, fitting)]
+        return views.as_logits(past[0][0], known.multilabel)
 
     return settle
 
@@ -158,10 +212,28 @@ def _upright(frame: Any) -> np.ndarray:
 
 
 def _expected(container: Any, stream: Any) -> int | None:
-    """How many frames the header promises, by their number or by the length."""
+    """How many frames there may be, for the progress bar: their number in the header, or the length times the rate."""
     if stream.frames or not (container.duration and stream.average_rate):
         return stream.frames or None
     return round(container.duration / 1e6 * float(stream.average_rate))
+
+
+def _length(text: str) -> float:
+    """`00:01:02.500000000`, as Matroska files keep a length, in seconds; 0 for anything else."""
+    try:
+        hours, minutes, seconds = map(float, text.split(":"))
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _check_apart(path: Path, out: Path) -> None:
+    """Raises RecipeError when what is written could take the place of the clip, or of what lies beside it."""
+    theirs = [mine for mine in (path, path.parent, path.resolve().parent) if mine.exists()]
+    written = [ours for ours in (out, out / f"{path.stem}.mp4", out / f"{path.stem}.csv") if ours.exists()]
+    if any(mine.samefile(ours) for mine in theirs for ours in written):
+        what = f"{readable(str(out))} is where the clip itself lies, and files of its name would be written over"
+        raise RecipeError(what, place="--out", hint="choose another folder")
 
 
 @contextmanager

@@ -13,8 +13,9 @@ import torch
 from maskwright.bundles.bundle import PLAIN, Description
 from maskwright.bundles.runs import Run
 from maskwright.core import events, files, terminal
-from maskwright.core.errors import RecipeError
-from maskwright.core.recipe import Recipe, check_entry
+from maskwright.core.errors import ModelError, RecipeError
+from maskwright.core.recipe import Model, Recipe, check_entry
+from maskwright.core.words import counted
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
 from maskwright.models import MODELS, weights
@@ -75,12 +76,13 @@ class Assembled:
     def promise(self) -> str:
         """The estimate in words."""
         e, settings = self.estimate, self.recipe.train
-        images = f"{self.loader.batch}" if settings.accumulate == 1 else f"{settings.accumulate} x {self.loader.batch}"
-        every = "every epoch" if e.validate_every == 1 else f"every {e.validate_every} epochs"
+        batch = counted(self.loader.batch, "image")
+        each = f"{batch} each" if settings.accumulate == 1 else f"{settings.accumulate} x {batch} each"
+        every = "every epoch" if e.validate_every == 1 else f"every {counted(e.validate_every, 'epoch')}"
         validation = f"validation {every}" if self.validate else "no validation"
         most = " at most, as it may stop early" if settings.early_stopping else ""
         return (
-            f"{e.epochs} epochs of {self.plan.steps_per_epoch} steps ({images} images each), {validation}: "
+            f"{counted(e.epochs, 'epoch')} of {counted(self.plan.steps_per_epoch, 'step')} ({each}), {validation}: "
             f"about {terminal.duration(e.seconds)}{most}, {e.memory_gb:.1f} GB"
         )
 
@@ -122,8 +124,8 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     _say_flip_pairs(recipe, description)
     network = _network(recipe, len(classes))
     start = recipe.model
-    loaded = weights.load(network, start.weights, normalization=start.normalization, classes=classes)
-    events.say(f"weights: {loaded.summary()}")
+    loaded = _weights(network, start, classes)
+    events.say(f"weights: {loaded.summary()}" + ("; weights.txt in the run names each" if loaded.loaded else ""))
     files.write_text(run.path / "weights.txt", "\n".join([loaded.summary(), *loaded.lines()]) + "\n")
     options = getattr(network, "options", start.options)  # some networks know better how they are built again elsewhere
     description = replace(description, normalization=loaded.normalization, model={"name": start.name, **options})
@@ -149,6 +151,7 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
         stopping=recipe.train.early_stopping,
         resume=resume,
     )
+    _warn_of_warmup(following)
     validate = _validation(segmenter, device, prepared, predictor, recipe) if len(prepared.val) else None
     return Assembled(recipe, segmenter, description, loaded, device, loader, optimizer, following, measured, validate)
 
@@ -159,7 +162,20 @@ def _network(recipe: Recipe, num_classes: int) -> torch.nn.Module:
         network: torch.nn.Module = MODELS[recipe.model.name](num_classes, **recipe.model.options)
     except RecipeError as error:
         raise RecipeError(error.what, place=error.place or "model", hint=error.hint) from error
+    if recipe.multilabel and getattr(network, "implied_background", False):
+        what = f"`{recipe.model.name}` has no channel for its first class, which `multilabel: true` needs"
+        raise RecipeError(what, place="model", hint="choose another network, such as `lraspp`")
     return network
+
+
+def _weights(network: torch.nn.Module, start: Model, classes: tuple[str, ...]) -> Loaded:
+    """Sets the weights a network starts from. Raises ModelError, with the key of the recipe, for a file that it refuses."""
+    try:
+        return weights.load(network, start.weights, normalization=start.normalization, classes=classes)
+    except ModelError as error:
+        if start.weights == "auto":  # nobody named that file in the recipe
+            raise
+        raise ModelError(error.what, place=f"model.weights: {error.place}", hint=error.hint) from error
 
 
 def describe(recipe: Recipe, classes: tuple[str, ...]) -> Description:
@@ -188,6 +204,7 @@ def training_pixels(recipe: Recipe, prepared: Prepared) -> np.ndarray:
 def _optimizer(recipe: Recipe, network: torch.nn.Module, loaded: Loaded) -> torch.optim.Optimizer:
     """The optimiser; also holds the layers that the recipe names, in `layer_lr`, `freeze` and `stages`, against the network."""
     settings = recipe.train
+    layers.matching(network, settings.freeze, "train.freeze")
     for stretch in plan.stretches(settings, 1):
         layers.freeze(network, stretch.freeze, stretch.place)
     return optim.build(
@@ -201,13 +218,20 @@ def _optimizer(recipe: Recipe, network: torch.nn.Module, loaded: Loaded) -> torc
     )
 
 
+def _warn_of_warmup(plan: Plan) -> None:
+    for stretch in plan.stretches:
+        if stretch.epochs <= plan.warmup:
+            what = f"warmup: {plan.warmup:g} epochs are all of a part of {counted(stretch.epochs, 'epoch')}"
+            events.warn(f"{what}, whose learning rate never comes to its height")
+
+
 def _with_batch(recipe: Recipe, segmenter: Segmenter, device: Device, images: int, settled: int | None) -> Recipe:
     """`batch: auto` becomes a number: the one settled on before, or what fits into memory."""
     if recipe.train.batch != "auto":
         return recipe
     if settled is None:
         settled, why = batch_size.fitting(segmenter, recipe, device, images)
-        events.say(f"batch: {settled} images a step ({why})")
+        events.say(f"batch: {counted(settled, 'image')} a step ({why})")
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch": settled})})
 
 
@@ -222,16 +246,18 @@ def _hold_norms(recipe: Recipe, network: torch.nn.Module, loaded: Loaded, batch:
         events.warn("freeze_norms: no BatchNorm layer came with statistics, so none keeps them")
     if setting == "auto" and held:
         events.say(
-            f"{len(held)} of {len(norms)} BatchNorm layers keep the statistics of their weights, as {batch} images a step "
-            "are too few for their own (train.freeze_norms: auto)"
+            f"{len(held)} of {counted(len(norms), 'BatchNorm layer')} keep the statistics of their weights, as "
+            f"{counted(batch, 'image is', 'images are')} too few a step for their own (train.freeze_norms: auto)"
         )
     live = sum(name not in held for name in norms)
     if recipe.train.batch == 1 and setting == "auto" and live:
         hint = (
             "2 images or more (8 and more are better), or `train.freeze_norms: false` to train like this all the same"
         )
-        what = f"{live} BatchNorm layers would have to learn their statistics from one image at a time"
+        what = f"{counted(live, 'BatchNorm layer')} would have to learn their statistics from one image at a time"
         raise RecipeError(what, place="train.batch", hint=hint)
+    if batch == 1 and setting == "auto" and live:
+        events.warn(f"one training image: {live} BatchNorm layers learn their statistics from it alone")
 
 
 def _say_flip_pairs(recipe: Recipe, description: Description) -> None:

@@ -27,6 +27,12 @@ Wanted = str | Entry | Operation | Sequence[str | Entry]
 
 BLUR_SIGMAS = (0.4, 1.5)  # pixels
 NOISE_SIGMAS = (2.0, 12.0)  # grey levels
+LIMITS = {  # of the ranges of a strength
+    **dict.fromkeys(("flip", "shift", "light", "colour", "blur", "noise"), (0.0, 1.0)),
+    "scale": (1.0, 16.0),
+    "rotate": (0.0, 180.0),
+    "gamma": (0.0, 16.0),
+}
 _WINDOW = (
     1  # the stream that a list draws the windows of `fit: crop` from; operations have the check sums of their names
 )
@@ -140,11 +146,10 @@ class Ranges:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value < (name == "scale"):
-                what = (
-                    f"`{name}` is {value} and must be {'1 (no zoom) or more' if name == 'scale' else '0 (off) or more'}"
-                )
-                raise RecipeError(what, place="augment")
+            least, most = LIMITS[name]
+            if not least <= value <= most:
+                off = "1 (no zoom)" if name == "scale" else "0 (off)"
+                raise RecipeError(f"`{name}` is {value} and goes from {off} to {most:g}", place="augment")
 
     def __call__(self, change: Change, rng: np.random.Generator) -> None:
         """Always five draws and then eight, so that an option does not change what another one draws."""

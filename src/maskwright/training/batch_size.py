@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from maskwright.core.recipe import Recipe
+from maskwright.core.words import counted
 from maskwright.models.device import Device, is_out_of_memory
 from maskwright.models.segmenter import Segmenter
 from maskwright.training.cache import free_memory
@@ -38,7 +39,8 @@ def fitting(segmenter: Segmenter, recipe: Recipe, device: Device, images: int) -
     if fits < min(most, steps):
         return fits, f"as many as fit into {limit / 1e9:.1f} GB"
     if steps <= most:
-        return fits, f"{images} training images make {images // fits} steps an epoch; memory would hold more"
+        made = counted(images, "training image makes", "training images make")
+        return fits, f"{made} {counted(images // fits, 'step')} an epoch; memory would hold more"
     return fits, "the most that is chosen by itself here; memory would hold more"
 
 

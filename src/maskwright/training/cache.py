@@ -24,12 +24,13 @@ from maskwright.core.errors import DataError, SetupError
 from maskwright.core.files import cache_folder, check_writable
 from maskwright.core.table import Data
 from maskwright.core.types import Record
+from maskwright.core.words import counted
 from maskwright.imaging import images, masks
 from maskwright.tasks import multilabel, semantic
+from maskwright.training.change import Sample
 from maskwright.training.geometry import Fit
 
 Where = Literal["auto", "memory", "disk", "none"]
-Sample = tuple[np.ndarray, np.ndarray]
 
 SHARE = 0.25  # of the free memory or disk that a cache takes when no budget is given
 IMAGE_BYTES = 3  # a pixel; its label takes one more, or one for each mask
@@ -135,7 +136,7 @@ class Samples:
         size = f"{self.size[0]} x {self.size[1]}"
         if self.fit == "crop":
             size = f"a long side of {self.base_size}" if self.base_size else "their own size"
-        needed = f"{len(self)} images at {size}, {self._starts[-1] / GB:.2f} GB"
+        needed = f"{counted(len(self), 'image')} at {size}, {self._starts[-1] / GB:.2f} GB"
         if self.where == "none":
             return f"cache: none, every epoch decodes its images again ({needed})"
         whole = (

@@ -6,8 +6,6 @@ Files appear whole or not at all, so that a kill at any moment leaves the one be
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 
 from maskwright.core import files
 from maskwright.core.errors import ModelError
+from maskwright.models import weight_files
 
 
 @dataclass
@@ -88,5 +87,6 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError("not found", place=path, hint="the run has no checkpoint yet; start it anew") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ModelError(f"cannot be read ({str(error).splitlines()[0][:120]})", place=path) from error
+    except weight_files.UNREADABLE as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ModelError(f"cannot be read ({why})", place=path) from error

@@ -11,6 +11,7 @@ import numpy as np
 from maskwright.core import events
 from maskwright.core.errors import RecipeError
 from maskwright.core.registry import suggestion
+from maskwright.core.words import counted
 
 FromData = Literal["inverse_frequency", "effective_number"]
 ClassWeights = list[float] | dict[str, float] | FromData | None
@@ -49,7 +50,7 @@ def resolve(
                 raise RecipeError(f"no class is called `{name}`", place=place, hint=suggestion(str(name), classes))
         numbers = [given.get(name, 1.0) for name in classes]
     if len(numbers) != len(classes):
-        what = f"has {len(numbers)} numbers for {len(classes)} classes"
+        what = f"has {counted(len(numbers), 'number')} for {counted(len(classes), 'class')}"
         raise RecipeError(what, place=place, hint=f"one a class, in this order: {', '.join(classes)}")
     if not any(numbers):
         raise RecipeError("are all 0, nothing would be learnt", place=place)

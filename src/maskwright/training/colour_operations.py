@@ -91,7 +91,7 @@ def blur(*, sigma: Range = (0.4, 1.5), chance: float = 0.1) -> Operation:
     sigma: least and largest, pixels.
     chance: share of the samples that are blurred.
     """
-    span = between("blur.sigma", sigma, above=0.0)
+    span = between("blur.sigma", sigma, above=0.0, most=50.0)
 
     def operation(change: Change, rng: np.random.Generator) -> None:
         change.effects.append(colour.blurred(rng.uniform(*span)))

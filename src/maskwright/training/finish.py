@@ -20,7 +20,7 @@ from maskwright.core.recipe import Recipe, with_paths
 from maskwright.core.recipe_text import dump
 from maskwright.core.types import Network
 from maskwright.data.prepare import Prepared, digest
-from maskwright.export.onnx import Parity, onnx
+from maskwright.exports.onnx import Parity, onnx
 from maskwright.imaging import images
 from maskwright.metrics.scores import Scores
 from maskwright.models.segmenter import Segmenter

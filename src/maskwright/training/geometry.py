@@ -219,18 +219,26 @@ def _seen(place: Place, source: tuple[int, ...], size: tuple[int, int]) -> tuple
     (h, w), (bottom, right) = source, (size[0] - 1, size[1] - 1)
     corners = [place.source(x, y) for x, y in ((0, 0), (0, bottom), (right, 0), (right, bottom))]
     xs, ys = zip(*corners, strict=True)
-    return _span(min(ys), max(ys), h), _span(min(xs), max(xs), w)
+    by_x, by_y = _reduction(place, size)
+    return _span(min(ys), max(ys), h, by_y), _span(min(xs), max(xs), w, by_x)
 
 
-def _span(first: float, last: float, side: int) -> slice:
-    start = min(max(math.floor(first) - 1, 0), side)
-    return slice(start, max(start, min(math.ceil(last) + 2, side)))
+def _span(first: float, last: float, side: int, by: float) -> slice:
+    """by: source pixels an output pixel stands for; half of them lie beyond its centre, and one more is interpolated with."""
+    reach = math.ceil(by / 2) + 1
+    start = min(max(math.floor(first) - reach, 0), side)
+    return slice(start, max(start, min(math.ceil(last) + reach + 1, side)))
+
+
+def _reduction(place: Place, size: tuple[int, int]) -> tuple[float, float]:
+    """How many source pixels an output pixel in the middle is wide and high."""
+    along_x, along_y = place.slopes(size[1] / 2, size[0] / 2)
+    return math.hypot(*along_x), math.hypot(*along_y)
 
 
 def _shrink(image: np.ndarray, place: Place, size: tuple[int, int]) -> tuple[np.ndarray, Place]:
     """Averages areas first where the place reduces more than two times, which linear interpolation would alias."""
-    along_x, along_y = place.slopes(size[1] / 2, size[0] / 2)
-    by_x, by_y = math.hypot(*along_x), math.hypot(*along_y)
+    by_x, by_y = _reduction(place, size)
     if max(by_x, by_y) <= 2:
         return image, place
     h, w = image.shape[:2]

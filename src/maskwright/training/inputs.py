@@ -23,7 +23,7 @@ def make_loader(recipe: Recipe, data: Data) -> Loader:
     settings, classes = recipe.train, model_classes(recipe, data.classes)
     assert isinstance(settings.batch, int)
     swaps = flip_pairs(recipe, classes)
-    return Loader(
+    loader = Loader(
         _samples(recipe, data),
         augment.augmenter(recipe.augment, (recipe.height, recipe.width), flip_pairs=swaps, fit=recipe.fit),
         batch=settings.batch,
@@ -33,6 +33,9 @@ def make_loader(recipe: Recipe, data: Data) -> Loader:
         weights={number: source.weight for number, source in enumerate(recipe.data) if source.weight != 1},
         workers=settings.workers,
     )
+    if not len(loader):
+        raise RecipeError("the weights of the sources leave no training image", place="data", hint="raise `weight`")
+    return loader
 
 
 def validation_loader(recipe: Recipe, data: Data) -> Loader:
@@ -61,10 +64,19 @@ def flip_pairs(recipe: Recipe, classes: tuple[str, ...]) -> list[tuple[int, int]
     """Class indices that a flip swaps, as the recipe lists them or as their names propose."""
     if recipe.flip_pairs == "auto":
         return names.proposed(classes)
+    seen: set[str] = set()
     for pair in recipe.flip_pairs:
+        if len(pair) != 2 or pair[0] == pair[1]:
+            hint = "two different classes, as [left_door, right_door]"
+            raise RecipeError(f"`[{', '.join(pair)}]` is no pair of classes", place="flip_pairs", hint=hint)
         for name in pair:
-            if len(pair) != 2 or name not in classes:
-                raise RecipeError(f"`{name}` is no pair of classes", place="flip_pairs", hint=suggestion(name, classes))
+            if name not in classes:
+                raise RecipeError(f"no class is called `{name}`", place="flip_pairs", hint=suggestion(name, classes))
+            if name in seen:
+                raise RecipeError(
+                    f"`{name}` stands in two pairs", place="flip_pairs", hint="a class has one other side"
+                )
+            seen.add(name)
     return [(classes.index(a), classes.index(b)) for a, b in recipe.flip_pairs]
 
 

@@ -7,13 +7,13 @@ after a resume.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import cv2
 import numpy as np
 
+from maskwright.models.device import usable_cores
 from maskwright.training.augment import Augmenter
 from maskwright.training.batch import Batch, lay, stacked
 from maskwright.training.cache import Samples
@@ -55,7 +55,7 @@ class Loader:
         self.num_samples = int(self._copies.sum()) + sum(count for _, count in self._shares)
         self.batch = max(1, min(batch, self.num_samples))
         self.num_used = self.num_samples if leftover else self.num_samples // self.batch * self.batch
-        self.workers = min(_processors() // 2, MOST_WORKERS) if workers == "auto" else workers
+        self.workers = min(usable_cores() // 2, MOST_WORKERS) if workers == "auto" else workers
         self._crew: Crew | None = None
         self._known_order = (-1, np.empty(0, np.int64))
         cv2.setNumThreads(0)  # one sample, one thread; also: OpenCV's own threads do not survive a fork
@@ -146,7 +146,3 @@ class Loader:
             copies[members] = math.floor(weight)
             shares.append((members, round((weight - math.floor(weight)) * len(members))))
         return copies, shares
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

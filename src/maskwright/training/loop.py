@@ -15,6 +15,7 @@ from torch import Tensor
 from maskwright.core import events
 from maskwright.core.errors import Interrupted, ModelError, OutOfMemory
 from maskwright.core.recipe import Training
+from maskwright.core.words import counted
 from maskwright.models.device import Device, is_out_of_memory
 from maskwright.models.segmenter import Segmenter
 from maskwright.training import checkpoint, layers, mix
@@ -22,7 +23,7 @@ from maskwright.training.averaging import Average
 from maskwright.training.batch import Batch
 from maskwright.training.checkpoint import Position
 from maskwright.training.loader import Loader
-from maskwright.training.plan import Plan
+from maskwright.training.plan import Plan, Stretch
 from maskwright.training.watch import Diverged, Validated, Watch
 
 ADVICE = "lower `train.optimizer.lr`, add `train.warmup` or `train.clip`, or set `train.precision: fp32`"
@@ -48,12 +49,14 @@ def train(
     average = Average(segmenter, settings.ema) if settings.ema else None
     parts = {"segmenter": segmenter, "optimizer": optimizer, "scaler": scaler, "average": average}
     at = checkpoint.restore(plan.last, **parts) if plan.resume else Position(epochs=plan.epochs)
+    stage: Stretch | None = None
     with _stop_asked() as asked, memory_explained(settings, lambda: f"epoch {at.epoch + 1}, step {at.step + 1}"):
         if not plan.resume:
             checkpoint.save(plan.last, at, **parts)
         while at.epoch < plan.epochs and not at.ended:
             watch = Watch(at, plan, device)
             enter_epoch(segmenter, plan, at.epoch)
+            stage = _stage(stage, segmenter, optimizer, plan, at)
             try:
                 for batch in watch.waiting(loader.epoch(at.epoch, at.batch)):
                     images, targets = on_device(batch, device)
@@ -74,7 +77,7 @@ def train(
                     watch.step(max(group["lr"] for group in optimizer.param_groups))
                     if average is not None:
                         average.update(at.step)
-                    if asked.is_set():
+                    if asked.is_set() and at.batch < plan.batches:
                         watch.check(segmenter)
                         checkpoint.save(plan.last, at, **parts)
                         raise Interrupted("stopped after saving")
@@ -95,6 +98,8 @@ def train(
             at.ended = plan.ending(at)
             watch.epoch(validated, better)
             checkpoint.save(plan.last, at, **parts)
+            if asked.is_set():
+                raise Interrupted("stopped after saving")
     return at
 
 
@@ -115,6 +120,22 @@ def enter_epoch(segmenter: Segmenter, plan: Plan, epoch: int) -> None:
     segmenter.train()
     layers.freeze(segmenter.network, stretch.freeze, stretch.place)
     layers.hold_statistics(segmenter.network)
+
+
+def _stage(
+    told: Stretch | None, segmenter: Segmenter, optimizer: torch.optim.Optimizer, plan: Plan, at: Position
+) -> Stretch:
+    """The stage of the epoch that begins; those of a recipe are said aloud, once each. told: the last that was."""
+    now = plan.stretch(at.epoch)
+    if now is not told and now.place.startswith("train.stages"):
+        rate = at.rate * now.lr * max(group["initial_lr"] for group in optimizer.param_groups)
+        trained = [parameter.requires_grad for parameter in segmenter.network.parameters()]
+        frozen = f", frozen: {', '.join(now.freeze)}" if now.freeze else ""
+        events.say(
+            f"stage {plan.stretches.index(now) + 1} of {len(plan.stretches)}: {counted(now.epochs, 'epoch')}, lr {rate:g}, "
+            f"{sum(trained)} of {counted(len(trained), 'tensor')} trained{frozen}"
+        )
+    return now
 
 
 def _share(images: int, batch: int, loader: Loader, plan: Plan) -> float:

@@ -6,6 +6,7 @@ come augmented, at the network's size: image uint8 RGB (H, W, 3), labels uint8 (
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from maskwright.training.change import Sample
 if TYPE_CHECKING:
     from maskwright.training.batch import Batch
 
+SOFTEST = 50.0  # pixels
 Paste = Callable[[Sample, Sample, np.random.Generator], Sample]
 Criterion = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
@@ -95,9 +97,9 @@ def copy_paste(
             raise RecipeError(
                 f"no class is called `{name}`", place="mix: copy_paste.classes", hint=suggestion(name, names)
             )
-    if blend < 0:
-        raise RecipeError(f"must be 0 (sharp) or more (got {blend})", place="mix: copy_paste.blend")
-    wanted = [i for i, name in enumerate(names) if (name in classes if classes else name != BACKGROUND)]
+    if not 0 <= blend <= SOFTEST:
+        raise RecipeError(f"must be 0 (sharp) to {SOFTEST:g} (got {blend})", place="mix: copy_paste.blend")
+    wanted = [i for i, name in enumerate(names) if (name != BACKGROUND if classes is None else name in classes)]
     if names and not wanted:
         raise RecipeError("there is no class that could be pasted", place="mix: copy_paste")
 
@@ -220,5 +222,5 @@ def _covered(labels: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
 
 
 def _above_zero(name: str, value: float) -> None:
-    if not value > 0:
-        raise RecipeError(f"must be above 0 (got {value})", place=f"mix: {name}")
+    if not 0 < value < math.inf:
+        raise RecipeError(f"must be above 0 and finite (got {value})", place=f"mix: {name}")

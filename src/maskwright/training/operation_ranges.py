@@ -31,7 +31,7 @@ def sometimes(name: str, chance: float, operation: Operation) -> Operation:
 
 def not_negative(name: str, value: float) -> float:
     """The value itself, when it is 0 or more."""
-    if value < 0:
+    if not 0 <= value < math.inf:
         raise RecipeError(f"must be 0 (off) or more (got {value})", place=f"augment: {name}")
     return value
 
@@ -46,9 +46,9 @@ def both_ways(name: str, value: Number, *, least: float = -math.inf, most: float
 def between(name: str, span: Range, *, above: float | None = None, least: float = 0.0, most: float = math.inf) -> Range:
     """The two ends of a range, in order and within the limits."""
     low, high = span
-    if above is not None and low <= above:
+    if above is not None and not low > above:
         raise RecipeError(f"must be above {above:g} (got [{low}, {high}])", place=f"augment: {name}")
-    if not least <= low <= high <= most:
+    if not (least <= low <= high <= most and math.isfinite(low) and math.isfinite(high)):
         limits = f" from {least:g} to {most:g}" if math.isfinite(most) else f", {least:g} or more"
         limits = limits if math.isfinite(least) else ""
         what = f"must be [least, most]{limits} (got [{low}, {high}])"

@@ -97,7 +97,6 @@ def sgd(
     nesterov: look ahead along the momentum (Sutskever et al. 2013).
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    nesterov = nesterov and momentum > 0
     return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from maskwright.training.change import Change, Operation
 from maskwright.training.operation_ranges import Number, Range, both_ways, factor, not_negative, sometimes
 
+STEEPEST = 0.45  # how much nearer or farther a side may come
+
 
 def flip(*, chance: float = 0.5) -> Operation:
     """Left and right change places; class pairs such as left_door and right_door with them.
@@ -134,9 +136,11 @@ def perspective(*, share: float = 0.15, chance: float = 1.0) -> Operation:
     share: how much nearer or farther a side may come, 0 to 0.45.
     chance: share of the samples that are tilted.
     """
-    span = both_ways("perspective.share", not_negative("perspective.share", share), most=0.45)
+    span = both_ways("perspective.share", not_negative("perspective.share", share), most=STEEPEST)
 
     def operation(change: Change, rng: np.random.Generator) -> None:
-        change.tilt_x, change.tilt_y = rng.uniform(*span, 2).tolist()
+        right, down = rng.uniform(*span, 2).tolist()
+        change.tilt_x = min(max(change.tilt_x + right, -STEEPEST), STEEPEST)
+        change.tilt_y = min(max(change.tilt_y + down, -STEEPEST), STEEPEST)
 
     return sometimes("perspective", chance, operation)

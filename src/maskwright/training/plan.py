@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskwright.core.recipe import Stopping, Training
+from maskwright.core.words import counted
 from maskwright.training.checkpoint import Position
 from maskwright.training.schedules import Moment, Schedule, since_better, warmed_up
 
@@ -83,7 +84,9 @@ class Plan:
         idle = since_better(_scores(at, last), self.stopping.tolerance)[-1]
         if idle < self.stopping.patience or at.epoch < self.stopping.min_epochs:
             return ""
-        return f"stopped early after epoch {at.epoch} of {self.epochs}: no better score in {idle} validations"
+        return (
+            f"stopped early after epoch {at.epoch} of {self.epochs}: no better score in {counted(idle, 'validation')}"
+        )
 
 
 def stretches(settings: Training, epochs: int) -> tuple[Stretch, ...]:

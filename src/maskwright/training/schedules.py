@@ -56,6 +56,7 @@ def cosine(moment: Moment, *, final: float = 0.0) -> float:
 
     final: factor at the end.
     """
+    _share("final", final)
     return final + (1 - final) * (1 + math.cos(math.pi * moment.progress)) / 2
 
 
@@ -65,6 +66,9 @@ def poly(moment: Moment, *, power: float = 0.9, final: float = 0.0) -> float:
     power: above 1 falls early, below 1 late.
     final: factor at the end.
     """
+    _share("final", final)
+    if not 0 < power < math.inf:
+        raise ValueError(f"`power` must be above 0, not {power}")
     return final + (1 - final) * (1 - moment.progress) ** power
 
 
@@ -78,8 +82,8 @@ def exponential(moment: Moment, *, final: float = 0.01) -> float:
 
     final: factor at the end, above 0.
     """
-    if final <= 0:
-        raise ValueError(f"`final` must be above 0, not {final}")
+    if not 0 < final <= 1:
+        raise ValueError(f"`final` must be above 0 and at most 1, not {final}")
     return final**moment.progress
 
 
@@ -87,9 +91,11 @@ def step(moment: Moment, *, factor: float = 0.1, at: list[float] | None = None, 
     """Falls by `factor` at certain times; left to itself after a third and after two thirds.
 
     factor: what the learning rate is multiplied by each time.
-    at: when; numbers from 1 are epochs, as in [10, 20], numbers below 1 are shares of the training, as in [0.5, 0.75].
+    at: when; numbers from 1 are epochs, as in [10, 20], numbers below 1 are shares of what follows the warm-up, as in
+      [0.5, 0.75].
     every: so many epochs apart, instead of `at`.
     """
+    _share("factor", factor)
     if at is not None and every is not None:
         raise ValueError("give `at` or `every`, not both")
     if every is not None:
@@ -131,9 +137,15 @@ def plateau(
     tolerance: a score counts as better when it rises by more than this.
     min_factor: it never falls below this share of the full learning rate.
     """
-    if patience < 1 or not 0 < factor < 1:
-        raise ValueError("`patience` goes from 1, `factor` lies between 0 and 1")
+    if patience < 1 or not 0 < factor < 1 or not tolerance >= 0:
+        raise ValueError("`patience` goes from 1, `factor` lies between 0 and 1, `tolerance` is 0 or more")
+    _share("min_factor", min_factor)
     return max(min_factor, factor ** (len(since_better(moment.scores, tolerance, patience)) - 1))
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}` goes from 0 to 1, not {value}")
 
 
 def since_better(scores: Sequence[float], tolerance: float, patience: int | None = None) -> list[int]:

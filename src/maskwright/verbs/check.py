@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +65,26 @@ def check(path: str, *, format: str | None = None, option: list[str] | None = No
 
     path = str(path)
     with terminal.shown():
-        opened = open_data(path, format=format, options=recipe.as_pairs(option or []))
+        with options_placed():
+            opened = open_data(path, format=format, options=recipe.as_pairs(option or []))
         inspected = None if quick else inspect(opened.data, opened.ledger)
         facts = _facts(path, opened, inspected)
     return Checked(facts, _next(path, opened, format, option or [], quick))
+
+
+@contextmanager
+def options_placed() -> Iterator[None]:
+    """Mistakes in a format and its options are named as the options `--format` and `--option` that gave them."""
+    from maskwright.core.errors import RecipeError
+
+    try:
+        yield
+    except RecipeError as error:
+        found = re.match(r"(?:data\.0\.)?format(?: \w+)?(?:\.(\w+))?", error.place or "")
+        if found is None:
+            raise
+        place = f"--option {found[1]}" if found[1] else "--format"
+        raise RecipeError(error.what, place=place, hint=error.hint) from error
 
 
 def _facts(path: str, opened: Opened, inspected: Inspected | None) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from maskwright.core.words import counted
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -48,7 +50,7 @@ def _summary(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
     crowds = f", {facts['crowds']:,} of them crowds" if facts["crowds"] else ""
     classes = [row["name"] for row in facts["classes"]]
     background = " and background" if "background" in classes else ""
-    of = f"{_plural(len(classes) - bool(background), 'class', 'classes')}{background}"
+    of = f"{counted(len(classes) - bool(background), 'class')}{background}"
     yield ("objects" if objects else "labels"), f"{facts['annotations']:,}{crowds}, of {of}"
     if facts["pixels"]:
         void = facts["void_pixels"]
@@ -79,7 +81,7 @@ def _sizes(sizes: dict[str, list[int]] | None) -> str:
 
 def _warnings(facts: dict[str, Any]) -> Iterable[str]:
     if only := facts["training"].get("only_in_validation"):
-        yield f"{_plural(len(only), 'class', 'classes')} in validation or test that no training image shows: {_few(only, 8)}"
+        yield f"{counted(len(only), 'class')} in validation or test that no training image shows: {_few(only, 8)}"
     for leak in facts["leaks"]:
         yield f"leak: {leak['why']} in {' and '.join(dict.fromkeys(leak['parts']))}: {_few(leak['ids'])}"
 
@@ -97,26 +99,26 @@ def _show_classes(facts: dict[str, Any], console: Console) -> None:
     names = [row["name"] for row in facts["classes"]]
     rows = list(zip(facts["classes"], class_colours(names), strict=False))
     shown = _largest(rows)
-    counted = facts["pixels"] is not None
+    measured = facts["pixels"] is not None
     objects = any(row["objects"] is not None for row, _ in rows)
-    if not counted and not objects:
+    if not measured and not objects:
         console.print(_grid([("classes", ", ".join(names))]))
         return
-    columns = ["class", *(["objects"] if objects else []), "images", *(["pixels", "share"] if counted else [])]
+    columns = ["class", *(["objects"] if objects else []), "images", *(["pixels", "share"] if measured else [])]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, justify="left" if column == "class" else "right", no_wrap=True, overflow="ellipsis")
     widest = max(len(name) for name in names)
     table.columns[0].max_width = max(12, min(widest, console.width - 50))
     width = min(32, console.width - 40 - min(widest, console.width - 50))
-    bars = counted and width >= 6
+    bars = measured and width >= 6
     if bars:
         table.add_column("")
     most = max((row["pixels"] or 0 for row, _ in rows if row["name"] != "background"), default=0)
     for row, colour in shown:
         cells: list[RenderableType] = [Text(row["name"])]
         cells += [_number(row[c]) for c in ("objects", "images") if c in columns]
-        if counted:
+        if measured:
             share = row["pixels"] / facts["pixels"] if facts["pixels"] else 0.0
             cells += [_short(row["pixels"]), _percent(share) if row["pixels"] else "-"]
         if bars:
@@ -126,7 +128,7 @@ def _show_classes(facts: dict[str, Any], console: Console) -> None:
         table.add_row(*cells)
     console.print(table)
     if len(shown) < len(rows):
-        console.print(f"... and {len(rows) - len(shown)} smaller classes: see --json", style="dim")
+        console.print(f"... and {counted(len(rows) - len(shown), 'smaller class')}: see --json", style="dim")
 
 
 def _largest(rows: list[Any]) -> list[Any]:
@@ -176,11 +178,10 @@ def _show_reasons(fate: str, facts: dict[str, Any], console: Console) -> None:
     rows = []
     for kind, why, items in groups[:MOST_REASONS]:
         names = [item.replace(f"{facts['path'].rstrip('/')}/", "") for item in items]
-        noun = f"{len(items):,} {kind}{'' if len(items) == 1 else 's'}"
-        rows.append((noun, f"{why}: {_few(names, EXAMPLES, 'see --json')}"))
+        rows.append((counted(len(items), kind), f"{why}: {_few(names, EXAMPLES, 'see --json')}"))
     console.print(_grid(rows))
     if (rest := len(groups) - MOST_REASONS) > 0:
-        console.print(f"  ... and {rest:,} more reasons: see --json", style="dim")
+        console.print(f"  ... and {counted(rest, 'more reason')}: see --json", style="dim")
 
 
 def grouped(lines: Sequence[dict[str, str]]) -> list[tuple[str, str, list[str]]]:
@@ -232,10 +233,6 @@ def _short(value: int) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %") if share >= 0.0005 else "< 0.1 %"
-
-
-def _plural(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _few(names: Sequence[str], most: int = EXAMPLES, where: str | None = None) -> str:

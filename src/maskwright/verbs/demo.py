@@ -55,7 +55,7 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
     from maskwright.core import terminal
     from maskwright.data import synthetic
     from maskwright.imaging import draw
-    from maskwright.report import snapshots
+    from maskwright.reports import snapshots
     from maskwright.verbs.evaluate import evaluate
     from maskwright.verbs.predict import predict
     from maskwright.verbs.train import Trained, train

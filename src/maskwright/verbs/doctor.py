@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from maskwright.core.words import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -133,14 +135,14 @@ def _in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("maskwright", f"{facts['maskwright']}, Python {facts['python']['version']} ({facts['python']['path']})"),
         ("system", facts["system"]),
-        ("cpu", f"{cpu['name']}, {cpu['cores']} cores{usable}, {bf16}"),
+        ("cpu", f"{cpu['name']}, {counted(cpu['cores'], 'core')}{usable}, {bf16}"),
         ("memory", f"{memory['total_gb']} GB{free}" if memory else "not known"),
         ("devices", _devices(torch)),
         ("threads", _thread_words(facts["threads"], torch)),
         ("weights", _weight_words(weights)),
     ]
     for name, place in facts["places"].items():
-        size = f"{place['files']} files, {place['mb']} MB; " if name == "cache" else ""
+        size = f"{counted(place['files'], 'file')}, {place['mb']} MB; " if name == "cache" else ""
         writable = "writable" if place["writable"] else "CANNOT BE WRITTEN"
         rows.append((name, f"{place['path']}: {size}{writable}, {place['free_gb']} GB free"))
     return rows
@@ -166,7 +168,7 @@ def _weight_words(weights: dict[str, Any]) -> str:
     if not weights["found"]:
         return f"{weights['folder']} is no folder"
     few = ", ".join(weights["files"][:4]) + (", ..." if len(weights["files"]) > 4 else "")
-    return f"{weights['folder']}: {len(weights['files'])} weight files" + (f" ({few})" if few else "")
+    return f"{weights['folder']}: {counted(len(weights['files']), 'weight file')}" + (f" ({few})" if few else "")
 
 
 def _threads() -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from maskwright.core.types import VOID
+from maskwright.core.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,22 +180,28 @@ def _labelled(
     allow_refused: bool,
 ) -> tuple[Data, int]:
     """The labelled images of one part, inspected, and how many items were refused."""
+    from pathlib import Path
+
     from maskwright.core import events
     from maskwright.core import recipe as recipes
     from maskwright.core.errors import RecipeError
     from maskwright.data import edit
     from maskwright.data import split as splits
     from maskwright.data.prepare import gather, prepare
+    from maskwright.verbs.check import options_placed
+    from maskwright.verbs.train import mistakes_placed
 
     if part not in (None, "train", "val", "test", "all"):
         raise RecipeError(f"no part is called `{part}`", place="--part", hint="it can be train, val, test or all")
     if data.endswith((".yaml", ".yml")):
         recipe = recipes.load(data, {"allow_refused": True} if allow_refused else {})
-        prepared = prepare(recipe)
+        with mistakes_placed(Path(data), {}):
+            prepared = prepare(recipe)
         parts = {"train": prepared.train, "val": prepared.val, "test": prepared.test, "all": prepared.data}
         return _not_empty(parts[part or "val"], part or "val", data), prepared.ledger.num_refused
     recipe = recipes.build({"data": [_source(model, data, format, option)], "allow_refused": allow_refused})
-    gathered = gather(recipe)
+    with options_placed():
+        gathered = gather(recipe)
     found = gathered.inspected.data
     trained = _run_split(model)
     own = trained is not None and set(trained.val) <= set(found.ids)
@@ -203,13 +210,13 @@ def _labelled(
         part = part or "val"
         ids = getattr(lists, part)
         whose = f"of {split}" if split is not None else "of the model's own run; --part all scores every image"
-        events.say(f"scoring the {len(ids)} {part} images {whose}")
+        events.say(f"scoring {counted(len(ids), f'{part} image')} {whose}")
     elif part in splits.PARTS:
         ids = [record.id for record in found if splits.role_of(record.split) == part]
     else:
         ids = list(found.ids)
     if trained is not None and (seen := len(set(trained.train) & set(ids))):
-        events.warn(f"{seen} of these {len(ids)} images trained the model: the scores flatter it")
+        events.warn(f"{seen} of {counted(len(ids), 'image')} trained the model: the scores flatter it")
     return _not_empty(edit.select(found, ids), part or "all", data), gathered.ledger.num_refused
 
 

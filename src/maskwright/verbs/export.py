@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from maskwright.core.words import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,7 +31,7 @@ class Exported:
         p = self.parity
         console.print(f"wrote {self.path} ({p['size_mb']:.1f} MB, opset {p['opset']})", markup=False, soft_wrap=True)
         console.print(
-            f"checked on {p['images']} images: largest logit difference {p['max_logit_difference']:.2g}, "
+            f"checked on {counted(p['images'], 'image')}: largest logit difference {p['max_logit_difference']:.2g}, "
             f"{100 * p['pixels_changed']:.4f} % of the pixels answered differently"
         )
 
@@ -62,7 +64,7 @@ def export(
 
     from maskwright.bundles import bundle as bundles
     from maskwright.core import terminal
-    from maskwright.export import EXPORTERS
+    from maskwright.exports import EXPORTERS
     from maskwright.imaging.images import read_fitted
     from maskwright.prediction import with_torch
     from maskwright.prediction.predictor import as_input

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from maskwright.core.recipe import Recipe
@@ -16,14 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class New:
-    """The recipe file that was written."""
+    """The recipe file that was written. images: how many each source of a shipped recipe has."""
 
     path: str
     recipe: Recipe
+    images: dict[str, int] = field(default_factory=dict)
     next: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return {"path": self.path, "recipe": self.recipe.model_dump(mode="json")}
+        return {"path": self.path, "images": self.images, "recipe": self.recipe.model_dump(mode="json")}
 
     def show(self, console: Console) -> None:
         console.print(f"wrote {self.path}", markup=False, soft_wrap=True)
@@ -48,34 +51,51 @@ def new(data: str, *changes: str, recipe: str | None = None, out: str = "recipe.
     import os
     from pathlib import Path
 
-    from maskwright.core import files, terminal
+    from maskwright.core import files, terminal, yaml_text
     from maskwright.core import recipe as recipes
-    from maskwright.core.errors import DataError, RecipeError
+    from maskwright.core.errors import COMMAND_LINE, RecipeError
     from maskwright.core.recipe_text import dump
     from maskwright.data.open import recognise
 
     target = Path(out)
     if target.exists() and not force:
-        raise RecipeError(
-            "exists already", place=target, hint="choose another name with `--out`, or overwrite with `--force`"
-        )
+        hint = "choose another name with `--out`, or overwrite with `--force`"
+        raise RecipeError("exists already", place=f"--out {target}", hint=hint)
     relative = os.path.relpath(data, target.parent or ".")
     following = [f"maskwright train {target}", f"maskwright check {data}"]
     if recipe is not None:
         if changes:
             hint = f"edit {target} once it is written, or give them to `maskwright train {target}`"
-            raise RecipeError("a shipped recipe is written as it is", place=changes[0], hint=hint)
-        if not Path(data).exists():
-            raise DataError("not found", place=data)
+            raise RecipeError("a shipped recipe is written as it is", place=f"{COMMAND_LINE}: {changes[0]}", hint=hint)
         text = shipped_text(recipe, relative)
+        with terminal.shown():
+            found = _found(recipe, data)
+        tree, lines = yaml_text.parse(text, str(target))
         files.write_text(target, text)
-        return New(str(target), recipes.build(*_parsed(text, str(target))), following)
+        return New(str(target), recipes.build(tree, (), lines, str(target)), found, following)
     with terminal.shown():
         name, _ = recognise(Path(data))
         made = recipes.build(starting_tree(relative) | {"data": [{"path": relative, "format": name}]}, list(changes))
     head = f"# A Maskwright recipe. Train with: maskwright train {target}\n# Every key: maskwright explain recipe\n\n"
     files.write_text(target, head + dump(made))
-    return New(str(target), made, following)
+    return New(str(target), made, {}, following)
+
+
+def _found(name: str, data: str) -> dict[str, int]:
+    """The images that a shipped recipe finds in each of its sources. Raises what `train` would raise for them."""
+    from maskwright.core import events
+    from maskwright.core import recipe as recipes
+    from maskwright.core.words import counted
+    from maskwright.data.ledger import Ledger
+    from maskwright.data.prepare import read
+
+    tree, lines = shipped_parts(name, data)
+    ledger = Ledger()
+    found = {part.source.path: len(part.data) for part in read(recipes.build(tree, (), lines, name), ledger)}
+    if ledger.num_refused:
+        first = next(ledger.of("refused"))
+        events.warn(f"{counted(ledger.num_refused, 'item')} cannot be used, such as {first.item}: {first.why}")
+    return found
 
 
 def shipped() -> dict[str, str]:
@@ -107,14 +127,22 @@ def shipped_text(name: str, data: str) -> str:
 
 def shipped_tree(name: str, data: str) -> dict[str, Any]:
     """The tree of a shipped recipe for data at a path."""
-    return _parsed(shipped_text(name, data), name)[0]
+    return shipped_parts(name, data)[0]
 
 
-def _parsed(text: str, name: str) -> tuple[dict[str, Any], tuple[()], dict[str, int], str]:
+def shipped_parts(name: str, data: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """The tree of a shipped recipe for data at a path, and the line of each key."""
     from maskwright.core import yaml_text
 
-    tree, lines = yaml_text.parse(text, name)
-    return tree, (), lines, name
+    return yaml_text.parse(shipped_text(name, data), name)
+
+
+def shipped_file(name: str) -> Path:
+    """Where a shipped recipe lies in the installed package."""
+    from importlib.resources import files
+    from pathlib import Path
+
+    return Path(str(files("maskwright").joinpath("recipes", f"{name}.yaml")))
 
 
 def starting_tree(data: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Predicted:
         }
 
     def _repr_html_(self) -> str:
-        from maskwright.report import notebook
+        from maskwright.reports import notebook
 
         return notebook.predicted(self.written, self.unit)
 
@@ -134,14 +134,20 @@ def predict(
 
 def asked_tta(flip: bool | None, scales: str | None) -> dict[str, Any]:
     """What `--flip` and `--scales` say of the test-time augmentation; the rest stays as the model's recipe says."""
+    from maskwright.bundles.bundle import augmentation
     from maskwright.core.errors import RecipeError
 
     given: dict[str, Any] = {} if flip is None else {"flip": flip}
     if scales is None:
         return given
     try:
-        return {**given, "scales": [float(part) for part in scales.split(",")]}
+        given["scales"] = [float(part) for part in scales.split(",")]
     except ValueError:
         raise RecipeError(
             f"`{scales}` is no list of numbers", place="--scales", hint="write them as 0.75,1,1.25"
         ) from None
+    try:
+        augmentation(given)
+    except ValueError as error:
+        raise RecipeError(f"cannot be {scales}", place="--scales", hint=str(error)) from error
+    return given

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from maskwright.core.words import counted
+
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
@@ -31,7 +33,7 @@ class Previewed:
         return {"path": self.path, "ids": self.ids, "columns": self.columns, "next": self.next}
 
     def show(self, console: Console) -> None:
-        text = f"wrote {self.path}: {len(self.ids)} images, each as {', '.join(self.columns)}"
+        text = f"wrote {self.path}: {counted(len(self.ids), 'image')}, each as {', '.join(self.columns)}"
         console.print(text, markup=False, soft_wrap=True)
 
 
@@ -42,6 +44,7 @@ def preview(
     count: int = 4,
     samples: int = 4,
     strengths: bool = False,
+    limit: int | None = None,
 ) -> Previewed:
     """Draw training images as they are and as the network will see them, with their labels; nothing is trained.
 
@@ -57,6 +60,8 @@ def preview(
         images, a row each.
     samples
         augmented pictures of each image.
+    limit
+        use only so many images, as `train --limit` does.
     strengths
         draw none, soft, medium and hard beside each other instead of the recipe's own augmentation.
     """
@@ -66,7 +71,7 @@ def preview(
     from maskwright.core.errors import RecipeError
     from maskwright.imaging import draw
     from maskwright.training import AUGMENTS
-    from maskwright.verbs.train import merged_changes, recipe_of
+    from maskwright.verbs.train import merged_changes, mistakes_placed, recipe_file, recipe_of
 
     kinds: dict[str, draw.Kind] = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
     kind = kinds.get(Path(out).suffix.lower())
@@ -75,9 +80,10 @@ def preview(
     if count < 1 or samples < 1:
         raise RecipeError("must be 1 or more", place="--count" if count < 1 else "--samples")
     with terminal.shown():
-        merged = merged_changes(changes)
+        merged = merged_changes(changes) | ({"limit": limit} if limit else {})
         recipe = recipe_of(source, merged)
-        page, looks, ids = _page(recipe, count, AUGMENTS if strengths else samples)
+        with mistakes_placed(recipe_file(source), merged):
+            page, looks, ids = _page(recipe, count, AUGMENTS if strengths else samples)
     with files.written_whole(Path(out)) as temporary:
         temporary.write_bytes(draw.encode(page, kind, 85))
     return Previewed(out, ids, ["labels", *looks], _next(source, merged, strengths))

@@ -41,7 +41,7 @@ def report(run: str, *, out: str | None = None) -> Reported:
     from pathlib import Path
 
     from maskwright.bundles.bundle import is_bundle
-    from maskwright.report import page
+    from maskwright.reports import page
 
     folder = Path(run)
     if is_bundle(folder) and not (folder / "run.json").is_file():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from maskwright.core.words import counted
 from maskwright.verbs.folds import Folded
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Trained:
         return {"run": self.run, "bundle": self.bundle, "report": self.report, "scores": scores, **times}
 
     def _repr_html_(self) -> str:
-        from maskwright.report import notebook
+        from maskwright.reports import notebook
 
         return notebook.trained(self.run, {"validation": self.scores, "test": self.test})
 
@@ -89,9 +91,7 @@ def train(
     from pathlib import Path
 
     from maskwright.bundles import runs
-    from maskwright.core import recipe as recipes
-    from maskwright.core import terminal
-    from maskwright.core.errors import RecipeError
+    from maskwright.core import files, terminal
 
     extra: dict[str, Any] = {
         **({"limit": limit} if limit else {}),
@@ -102,19 +102,20 @@ def train(
         if folds:
             return _folds(source, merged, Path(out), resume)
         recipe = recipe_of(source, merged, resume)
-        run = runs.load(source) if resume else _new_run(source, recipe, merged, Path(out))
-        with _recorded(run):
-            try:
+        file = Path(source) / "recipe.yaml" if resume else recipe_file(source)
+        with files.left_clean(Path(out)):
+            run = runs.load(source) if resume else _new_run(source, recipe, merged, Path(out))
+            with _recorded(run, resume), mistakes_placed(file, merged):
                 return _train(recipe, run, resume)
-            except RecipeError as error:
-                file = run.path / "recipe.yaml" if resume else source
-                raise recipes.placed(error, file, merged) from error
 
 
 def _folds(source: str, changes: dict[str, Any], out: Path, resume: bool) -> Folded:
+    import shutil
     from pathlib import Path
 
-    from maskwright.core.errors import RecipeError
+    from maskwright.bundles import runs
+    from maskwright.core import files
+    from maskwright.core.errors import MaskwrightError, RecipeError
     from maskwright.verbs import folds
 
     if resume:
@@ -122,7 +123,16 @@ def _folds(source: str, changes: dict[str, Any], out: Path, resume: bool) -> Fol
             raise RecipeError("folds are resumed with their own recipe", place="--resume", hint="leave out the changes")
         return folds.train_all(Path(source), train)
     recipe = _absolute(recipe_of(source, changes))
-    return folds.train_all(folds.begin(out, recipe, _data_name(recipe)), train)
+    with mistakes_placed(recipe_file(source), changes), files.left_clean(out):
+        home = folds.begin(out, recipe, _data_name(recipe))
+        try:
+            return folds.train_all(home, train)
+        except MaskwrightError as error:
+            if any(runs.all_runs(home)):
+                raise
+            shutil.rmtree(home)  # refused before the first step: the place of the mistake is the recipe that was given
+            key = re.sub(rf"^(command line|{re.escape(str(home / 'recipe.yaml'))}(:\d+)?): ", "", error.place or "")
+            raise type(error)(error.what, place=key or None, hint=error.hint) from error
 
 
 def merged_changes(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, Any]:
@@ -140,8 +150,8 @@ def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Rec
 
     from maskwright.bundles import runs
     from maskwright.core import recipe as recipes
-    from maskwright.core.errors import RecipeError
-    from maskwright.verbs.new import shipped, shipped_tree, starting_tree
+    from maskwright.core.errors import COMMAND_LINE, RecipeError
+    from maskwright.verbs.new import shipped_parts, starting_tree
 
     if resume:
         if changes:
@@ -153,14 +163,44 @@ def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Rec
             return own
         same = {"split": own.split.model_copy(update={"file": str(kept)})}
         return own.model_copy(update=same | {"train": own.train.model_copy(update={"fraction": 1.0})})
-    if source.endswith((".yaml", ".yml")):
+    file = recipe_file(source)
+    if file is None:
+        return recipes.build(starting_tree(str(Path(source).absolute())), changes, name=COMMAND_LINE)
+    if str(file) == source:
         return recipes.load(source, changes)
-    if source in shipped() and not Path(source).exists():
-        if not isinstance(data := changes.get("data"), str):
-            raise RecipeError("is missing", place="data", hint=f"a shipped recipe needs it: train {source} data=PATH")
-        rest = {key: value for key, value in changes.items() if key != "data"}
-        return recipes.build(shipped_tree(source, str(Path(data).absolute())), rest)
-    return recipes.build(starting_tree(str(Path(source).absolute())), changes)
+    if not isinstance(data := changes.get("data"), str):
+        hint = f"a shipped recipe needs it: train {source} data=PATH"
+        raise RecipeError("is missing", place=f"{COMMAND_LINE}: data", hint=hint)
+    rest = {key: value for key, value in changes.items() if key != "data"}
+    tree, lines = shipped_parts(source, str(Path(data).absolute()))
+    return recipes.build(tree, rest, lines, str(file))
+
+
+def recipe_file(source: str) -> Path | None:
+    """The file of the recipe that `source` names, by its path or as a shipped one; None where it is labelled images."""
+    from pathlib import Path
+
+    from maskwright.verbs.new import shipped, shipped_file
+
+    if source.endswith((".yaml", ".yml")):
+        return Path(source)
+    return shipped_file(source) if source in shipped() and not Path(source).exists() else None
+
+
+@contextmanager
+def mistakes_placed(file: Path | None, changes: Mapping[str, Any]) -> Iterator[None]:
+    """Errors about a key of the recipe get the file and line of that key, or the command line where it was changed."""
+    from maskwright.core.errors import MaskwrightError
+    from maskwright.core.recipe import Recipe
+    from maskwright.core.recipe_mistakes import placed
+
+    try:
+        yield
+    except MaskwrightError as error:
+        found = placed(error, file, changes, Recipe.model_fields)
+        if found is error:
+            raise
+        raise found from error
 
 
 def _new_run(source: str, recipe: Recipe, changes: dict[str, Any], out: Path) -> Run:
@@ -209,9 +249,13 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 
 
 @contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Everything that is said goes into events.jsonl; the status says how the run ended."""
+def _recorded(run: Run, resume: bool) -> Iterator[None]:
+    """Everything that is said goes into events.jsonl; the status says how the run ended.
+
+    A run that is refused before its first step leaves no folder.
+    """
     import os
+    import shutil
 
     from maskwright.core import events
     from maskwright.core.errors import Interrupted, MaskwrightError
@@ -228,6 +272,9 @@ def _recorded(run: Run) -> Iterator[None]:
             events.emit("status", status="stopped", hint=hint)
             raise Interrupted("stopped", place=run.path, hint=hint) from None
         except MaskwrightError as error:
+            if not resume and not (run.checkpoints / "last.pt").is_file():
+                shutil.rmtree(run.path)
+                raise
             what = error.what if error.place is None else f"{error.place}: {error.what}"
             events.emit("status", status=error.status, text=what, hint=error.hint or "")
             raise
@@ -237,7 +284,8 @@ def _recorded(run: Run) -> Iterator[None]:
             )
             raise
         finally:
-            _report(run)
+            if run.path.is_dir():
+                _report(run)
 
 
 def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
@@ -249,7 +297,7 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     from maskwright.data.prepare import prepare
     from maskwright.imaging.palette import class_colours
     from maskwright.prediction import evaluation, predictor
-    from maskwright.report import snapshots, watch
+    from maskwright.reports import snapshots, watch
     from maskwright.training import assemble, finish, loop
 
     assemble.check(recipe)
@@ -285,7 +333,8 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     estimate = {**asdict(parts.estimate), "seconds": promised}
     run.write_record(actual=actual, export={"onnx": asdict(parity)}, estimate=estimate, ended=position.ended)
     events.say(
-        f"trained {position.epoch} epochs in {terminal.duration(position.seconds)} (estimate: {terminal.duration(promised)}), "
+        f"trained {counted(position.epoch, 'epoch')} in {terminal.duration(position.seconds)} "
+        f"(estimate: {terminal.duration(promised)}), "
         f"{actual['memory_gb']:.1f} GB at most (estimate: {parts.estimate.memory_gb:.1f} GB); "
         + (f"best epoch {position.best_epoch}" if val else "the last weights are kept, not measured (val: none)")
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import BACKGROUND, MAX_CLASSES, VOID
+from maskwright.core.words import counted
 
 FILE_NAMES = (
     "classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "label_map.txt", "label_colors.txt", "codes.txt",
@@ -115,7 +116,7 @@ def table(names: Mapping[int, str], place: object = None) -> tuple[tuple[str, ..
     ordered = dict.fromkeys(name for name in said.values() if name is not None)
     classes = (*([BACKGROUND] if BACKGROUND in ordered else []), *(name for name in ordered if name != BACKGROUND))
     if len(classes) > MAX_CLASSES:
-        what = f"{len(classes)} classes are more than the {MAX_CLASSES} that a label map can hold"
+        what = f"{counted(len(classes), 'class')} are more than the {MAX_CLASSES} that a label map can hold"
         raise DataError(what, place=place)
     index: dict[str | None, int] = {None: VOID, **{name: i for i, name in enumerate(classes)}}
     return classes, {value: index[said[value]] for value in sorted(said)}

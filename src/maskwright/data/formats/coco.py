@@ -22,6 +22,7 @@ from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, MAX_CLASSES
+from maskwright.core.words import counted
 from maskwright.data.formats import Format, coco_json, pairing
 from maskwright.data.formats.coco_json import kind_of
 from maskwright.data.formats.coco_objects import Album, Crowd, Listing, add_images, add_objects
@@ -198,7 +199,7 @@ def _labels(categories: list[Any], classes: dict[str, int], ledger: Ledger, plac
             ledger.note(f"{place.name}: categories {first[name]} and {id} are both called `{name}`: they are one class")
         labels[id] = classes.setdefault(name, len(classes))
     if len(classes) > MAX_CLASSES:
-        what = f"{len(classes):,} classes with the background, and a label map can hold {MAX_CLASSES}"
+        what = f"{counted(len(classes), 'class')} with the background, and a label map can hold {MAX_CLASSES}"
         raise DataError(what, place=place, hint="leave categories out of a copy of the JSON")
     return labels
 
@@ -243,12 +244,13 @@ def _note(album: Album, data: Data, survey: Survey) -> None:
     if empty and len(data):
         note(f"{len(empty)} of {len(data.classes) - 1} classes have no object: {', '.join(empty)}")
     if counts[0]:
-        note(f"{counts[0]} objects are drawn as background")
+        note(f"{counted(counts[0], 'object is', 'objects are')} drawn as background")
     if album.num_crowds:
         become = {"ignore": "count nowhere", "foreground": "are taken as objects", "drop": "are left out"}
         note(f"{album.num_crowds} crowd regions {become[album.crowd]} (crowd: {album.crowd})")
     if album.num_without_mask:
-        note(f"{album.num_without_mask} objects have no mask: their pixels count as what lies around them")
+        without = counted(album.num_without_mask, "object has", "objects have")
+        note(f"{without} no mask: the pixels there count as what lies around them")
     if album.num_missing * 2 > album.num_missing + len(data):
         where, total = album.photos.folder, album.num_missing + len(data)
         note(

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from maskwright.core.words import counted
+
 MISSING = "the image file is nowhere below the folder"
 _USUAL = ("images", "JPEGImages", "image", "imgs", "img", "photos", "data")
 
@@ -52,7 +54,7 @@ class Photos:
         if len(found) > 1:
             found = [path for path in found if f"/{path}".endswith(tail)] or found
         if len(found) > 1:
-            return None, f"there are {len(found)} files of that name: {found[0]} and {found[1]}"
+            return None, f"there are {counted(len(found), 'file')} of that name: {found[0]} and {found[1]}"
         if not found:
             return None, MISSING
         return found[0], None if exact else f"found as {found[0]}"

@@ -18,6 +18,7 @@ from maskwright.core.errors import DataError
 from maskwright.core.files import write_text
 from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, Coding
+from maskwright.core.words import counted
 from maskwright.data.formats import Format, class_lists
 from maskwright.data.formats.class_lists import ClassList, standard_name
 from maskwright.data.formats.layouts import File, Layout, lay_out, nothing_pairs
@@ -188,7 +189,8 @@ def _pack(
     clean = [item for item in probed if item.label_map.format != "JPEG"]
     if not clean:
         hint = "give `threshold: 128` if the masks show one class in white on black"
-        raise DataError(f"all {len(probed)} masks are JPEG files; {NEEDS_THRESHOLD}", place=path, hint=hint)
+        what = counted(len(probed), "mask is a JPEG file", "masks are all JPEG files")
+        raise DataError(f"{what}; {NEEDS_THRESHOLD}", place=path, hint=hint)
     found = scan(clean, named)
     check_clean(found, path)
     rule_of = {item.pair.split: rules.get(item.pair.split, rules.get(None, _as_stored)) for item in clean}

@@ -19,6 +19,7 @@ from maskwright.core.files import write_text
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, VOID, Coding
+from maskwright.core.words import counted
 from maskwright.data.formats import Format
 from maskwright.data.formats.pairing import Pair, account, by_stem, listed, pack_pairs, probe_pairs, read_list, stray
 from maskwright.data.formats.writing import empty_folder, stems, write_images, write_label_maps
@@ -147,7 +148,9 @@ def _members(base: Path, lists: Sequence[str], ledger: Ledger) -> dict[str, List
                 both.append(image)
             members[image] = _line(image, columns, LISTS[name], file)
     if both:
-        ledger.note(f"{len(both)} names are in trainval and test, such as {both[0]}: they count as test")
+        ledger.note(
+            f"{counted(len(both), 'name is', 'names are')} in trainval and test, such as {both[0]}: counted as test"
+        )
     return members
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import BACKGROUND, MAX_CLASSES, VOID
+from maskwright.core.words import counted
 from maskwright.data.formats.class_lists import ClassList, by_order, standard_name
 from maskwright.data.formats.pairing import Probed, in_threads
 from maskwright.data.ledger import Ledger
@@ -156,7 +157,7 @@ def _inferred(seen: AbstractSet[int], ledger: Ledger, colour: bool) -> dict[int,
     said = ", ".join(f"#{v:06x}" if colour else str(v) for v in values)
     if len(values) > 2 or 0 not in values:
         gaps = "" if colour or values == list(range(len(values))) else "; values that no mask holds make none"
-        ledger.note(f"no list of classes: the masks hold {said}: {len(values)} classes{gaps}")
+        ledger.note(f"no list of classes: the masks hold {said}: {counted(len(values), 'class')}{gaps}")
     return names
 
 

@@ -16,6 +16,7 @@ from maskwright.core.errors import DataError
 from maskwright.core.files import write_text
 from maskwright.core.table import Data
 from maskwright.core.types import VOID, Coding
+from maskwright.core.words import counted
 from maskwright.data.formats import Format, class_lists
 from maskwright.data.formats.class_lists import ClassList
 from maskwright.data.formats.pairing import (
@@ -156,7 +157,9 @@ def _splits(path: Path, lists: Sequence[str], ledger: Ledger) -> dict[str, str |
             both += [member] if splits.get(member) not in (None, split) else []
             splits[member] = None if split in ("trainval", "default") else split
     if both:
-        ledger.note(f"{len(both)} ids are in several lists, such as {both[0]}: the last of train, val, test counts")
+        ledger.note(
+            f"{counted(len(both), 'id is', 'ids are')} in several lists, such as {both[0]}: the last of train, val, test counts"
+        )
     return splits
 
 

@@ -19,6 +19,7 @@ from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data, Packer
 from maskwright.core.types import VOID
+from maskwright.core.words import counted
 from maskwright.data.formats import Format, class_lists, yolo_config
 from maskwright.data.formats.pairing import SPLITS, account, in_threads, listed, sentence, stray
 from maskwright.data.formats.yolo_config import Config
@@ -117,7 +118,8 @@ def sniff(path: Path) -> tuple[float, str]:
 def _photo(name: str, texts: set[str], lists: Mapping[str, str]) -> Photo:
     """The image with its label file and list: the YAML's, else that of the nearest folder named after one."""
     stem = name.rpartition(".")[0]
-    apart = re.sub(r"(^|.*/)images/(?!.*images/)", r"\1labels/", stem)
+    above, found, below = f"/{stem}".rpartition("/images/")
+    apart = f"{above}/labels/{below}"[1:] if found else stem
     labels = next((text for text in (f"{apart}.txt", f"{stem}.txt") if text in texts), None)
     split = lists.get(name)
     if split is None and (labels or not lists):
@@ -252,14 +254,21 @@ def _note(rows: Rows, photos: Sequence[Photo], left: set[str], names: Mapping[in
     boxes, note = rows.kinds[BOX], rows.ledger.note
     if boxes and not rows.kinds["polygon"]:
         hint = "this is data for detection; segmentation needs the outlines, `class x y x y x y ...`"
-        raise DataError(f"all {boxes} usable rows are boxes, none is a polygon", place=path, hint=hint)
+        raise DataError(
+            f"{counted(boxes, 'usable row is a box', 'usable rows are boxes')}, none is a polygon",
+            place=path,
+            hint=hint,
+        )
     if boxes:
-        note(f"{boxes} rows are boxes without a polygon: their pixels count as what lies around them")
+        told = counted(boxes, "row is a box", "rows are boxes")
+        note(f"{told} without a polygon: the pixels inside count as what lies around them")
     empty = sum(photo.labels is None for photo in photos) - len(left)
     if empty:
-        note(f"{empty} images have no label file: they count as showing no object (unlabelled: negative)")
+        note(
+            f"{counted(empty, 'image has', 'images have')} no label file: counted as showing no object (unlabelled: negative)"
+        )
     if sorted(names) != list(range(len(names))):
-        note(f"the numbers of the {len(names)} classes have gaps, from {min(names)} to {max(names)}")
+        note(f"the numbers of {counted(len(names), 'class')} have gaps, from {min(names)} to {max(names)}")
 
 
 FORMAT = Format(

@@ -17,6 +17,7 @@ import yaml
 from maskwright.core import yaml_text
 from maskwright.core.errors import DataError
 from maskwright.core.types import BACKGROUND, MAX_CLASSES, VOID
+from maskwright.core.words import counted
 from maskwright.data.formats import class_lists
 from maskwright.data.formats.pairing import SPLITS, read_list
 from maskwright.data.ledger import Ledger
@@ -118,7 +119,9 @@ def lists(root: Path, names: Sequence[str], config: Config, ledger: Ledger) -> d
     both = [name for name, parts in where.items() if len(parts) > 1]
     if both:
         parts = " and ".join(sorted(where[both[0]]))
-        ledger.note(f"{config.place.name}: {len(both)} images are in {parts}: their list does not count")
+        ledger.note(
+            f"{config.place.name}: {counted(len(both), 'image is', 'images are')} in {parts}: that list does not count"
+        )
     return {name: next(iter(parts)) if len(parts) == 1 else "" for name, parts in where.items()}
 
 

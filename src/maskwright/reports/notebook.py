@@ -12,7 +12,7 @@ from maskwright.core.errors import DataError
 from maskwright.imaging import draw, images
 from maskwright.metrics.scores import Scores
 from maskwright.prediction.folders import Written
-from maskwright.report import snapshots
+from maskwright.reports import snapshots
 
 MOST = 8  # overlays of a folder
 

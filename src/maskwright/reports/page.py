@@ -17,10 +17,10 @@ from maskwright.bundles.runs import Run
 from maskwright.core.errors import DataError
 from maskwright.core.files import write_text
 from maskwright.imaging.palette import VOID_COLOUR
-from maskwright.report import facts, pictures
-from maskwright.report.figures import is_number
-from maskwright.report.pictures import Pictures
-from maskwright.report.words import css, environment
+from maskwright.reports import facts, pictures
+from maskwright.reports.figures import is_number
+from maskwright.reports.pictures import Pictures
+from maskwright.reports.words import css, environment
 
 LIMIT = 5_000_000  # bytes of the whole page
 SPARE = 100_000  # for the words around the pictures
@@ -161,4 +161,4 @@ def template() -> Any:
 
 
 def asset(name: str) -> str:
-    return resources.files("maskwright.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("maskwright.reports").joinpath(name).read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskwright.report import facts, figures
-from maskwright.report.figures import Line
+from maskwright.reports import facts, figures
+from maskwright.reports.figures import Line
 
 NUMBERS = st.floats(-1e6, 1e6)
 POSITIVE = st.floats(1e-6, 1e9)

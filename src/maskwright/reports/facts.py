@@ -12,9 +12,10 @@ from typing import Any
 
 from maskwright.core.terminal import duration
 from maskwright.core.types import BACKGROUND
+from maskwright.core.words import counted
 from maskwright.metrics.scores import MEASURES
-from maskwright.report import figures
-from maskwright.report.figures import Chart, Line, Matrix, is_number
+from maskwright.reports import figures
+from maskwright.reports.figures import Chart, Line, Matrix, is_number
 
 PARTS = {"test": "test", "val": "validation", "train": "training"}  # in the order of their weight on the page
 MOST_GROUPS, MOST_EXAMPLES, MOST_IMAGES, MOST_LINES = 40, 3, 100, 200
@@ -108,7 +109,7 @@ def scope(images: Mapping[str, Any], pixels: Mapping[str, Any]) -> str:
     """`pixels scored N of N` and its kin, in words."""
     parts = []
     if is_number(images.get("scored")) and is_number(images.get("of")):
-        parts.append(f"{images['scored']:,} of {images['of']:,} images scored")
+        parts.append(f"{images['scored']:,} of {counted(int(images['of']), 'image')} scored")
     if is_number(pixels.get("scored")) and is_number(pixels.get("total")):
         void = f" ({pixels['void']:,} void)" if pixels.get("void") else ""
         parts.append(f"{pixels['scored']:,} of {pixels['total']:,} pixels scored{void}")
@@ -207,7 +208,7 @@ def machine(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("device", named),
         ("precision", device.get("precision")),
         ("GPU", hardware.get("gpu")),
-        ("CPU", " – ".join(str(v) for v in (hardware.get("cpu"), f"{cores} cores" if cores else None) if v)),
+        ("CPU", " – ".join(str(v) for v in (hardware.get("cpu"), counted(cores, "core") if cores else None) if v)),
         ("memory", gigabytes(memory) if memory is not None else None),
         ("system", hardware.get("system")),
         *((str(name), version) for name, version in mapping(run.get("versions")).items()),
@@ -226,12 +227,12 @@ def exported(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of (what, value) on model.onnx and its parity check."""
     told = mapping(mapping(run.get("export")).get("onnx"))
     shown = {
-        "size_mb": ("model.onnx", "{:.1f} MB"),
-        "images": ("checked against torch on", "{:,} validation images"),
-        "max_logit_difference": ("largest logit difference", "{:.1e}"),
-        "pixels_changed": ("pixels with another class", "{:.4%}"),
+        "size_mb": ("model.onnx", "{:.1f} MB".format),
+        "images": ("checked against torch on", lambda images: counted(images, "validation image")),
+        "max_logit_difference": ("largest logit difference", "{:.1e}".format),
+        "pixels_changed": ("pixels with another class", "{:.4%}".format),
     }
-    return [(name, form.format(told[key])) for key, (name, form) in shown.items() if is_number(told.get(key))]
+    return [(name, form(told[key])) for key, (name, form) in shown.items() if is_number(told.get(key))]
 
 
 def labelled(run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -251,9 +252,9 @@ def summary(run: Mapping[str, Any], status: str) -> str:
     size = f" ({model['parameters'] / 1e6:,.1f} million parameters)" if is_number(model.get("parameters")) else ""
     counts = mapping(data.get("images"))
     images = counts.get("train")
-    source = f" with {images:,} images" if is_number(images) else ""
+    source = f" with {counted(int(images), 'image')}" if is_number(images) else ""
     classes = run.get("classes")
-    what = f" to tell {len(classes)} classes apart" if isinstance(classes, list) and classes else ""
+    what = f" to tell {counted(len(classes), 'class')} apart" if isinstance(classes, list) and classes else ""
     seconds = number(mapping(run.get("actual")).get("seconds"))
     device = mapping(run.get("device")).get("name")
     device = mapping(run.get("hardware")).get("cpu") or device if device == "cpu" else device

@@ -2,4 +2,4 @@
 
 from maskwright.core.registry import Registry
 
-EXPORTERS: Registry = Registry("exporter", {"onnx": "maskwright.export.onnx:onnx"})
+EXPORTERS: Registry = Registry("exporter", {"onnx": "maskwright.exports.onnx:onnx"})

@@ -8,7 +8,7 @@ from fake_run import PARTS, fake_run, scene, score
 
 from maskwright.bundles import runs
 from maskwright.metrics.scores import Scores
-from maskwright.report import notebook
+from maskwright.reports import notebook
 
 
 @pytest.fixture(scope="module")

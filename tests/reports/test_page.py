@@ -18,8 +18,8 @@ from fake_run import NAME, PARTS, fake_run
 from PIL import Image
 
 from maskwright.core.errors import DataError, SetupError
-from maskwright.report import page, words
-from maskwright.report.pictures import SIDES
+from maskwright.reports import page, words
+from maskwright.reports.pictures import SIDES
 from maskwright.verbs.report import report
 
 CHROMIUM = Path("/usr/bin/chromium")

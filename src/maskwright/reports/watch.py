@@ -22,7 +22,7 @@ from maskwright.imaging.palette import class_colours
 from maskwright.prediction import folders
 from maskwright.prediction.evaluation import ordered
 from maskwright.prediction.predictor import Predictor
-from maskwright.report.snapshots import small
+from maskwright.reports.snapshots import small
 
 MOST = 24  # photos that are shown
 READERS = 2

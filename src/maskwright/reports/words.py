@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from maskwright.core import terminal
+from maskwright.core import terminal, words
 from maskwright.core.registry import missing_package
-from maskwright.report.figures import clipped, compact, is_number
+from maskwright.reports.figures import clipped, compact, is_number
 
 UNKNOWN = "–"
 
@@ -85,6 +85,7 @@ def css(colour: Sequence[float]) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "score": form("{:.3f}"),
     "count": form("{:,.0f}"),
+    "counted": words.counted,
     "rate": form("{:.2e}"),
     "percent": percent,
     "decimal": decimal,
