@@ -13,6 +13,7 @@ from maskwright.core import recipe as recipes
 from maskwright.core.errors import DataError, ModelError, RecipeError
 from maskwright.data import synthetic
 from maskwright.data.prepare import prepare
+from maskwright.reports import snapshots
 
 PLAIN = "model: {name: lens, weights: none}\nsize: 32\n"
 SMALL = {
@@ -45,6 +46,21 @@ def test_everything_can_train_and_then_nothing_is_measured(photos: Path, tmp_pat
     assert "not measured on validation images" in page
     assert mw.load(trained.bundle)(next(photos.rglob("*.jpg"))).label_map.shape == (48, 48)
     assert recipes.load(run.path / "recipe.yaml").val == "none"
+
+
+def test_where_nothing_validates_the_report_shows_the_test_images(photos: Path, tmp_path: Path) -> None:
+    ids = prepare(recipes.build({"data": str(photos)})).data.ids
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"train": list(ids[:10]), "val": [], "test": list(ids[10:])}))
+    trained = mw.train(str(photos), SMALL, {"val": "none", "split.file": str(file)}, out=str(tmp_path / "runs"))
+    assert trained.test is not None
+    shown = snapshots.answers(Path(trained.run) / "pictures")
+    assert {answer["id"] for answer in shown} == set(ids[10:])
+    assert shown[0]["id"] == min(trained.test.per_image, key=lambda image: (image.miou, image.id)).id
+    page = Path(trained.report).read_text(encoding="utf-8")
+    assert "Test images with their score" in page
+    assert "choose no setting by them" in page
+    assert snapshots.contact_sheet(Path(trained.run) / "pictures").shape[0] > 400
 
 
 def test_val_none_keeps_a_test_list_and_takes_the_validation_images_of_a_split_file(

@@ -35,13 +35,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the page shows. notes: what was left out or made smaller, as sentences."""
+    """What the page shows. part: of the images answered; notes: what was left out or made smaller, as sentences."""
 
     train: tuple[Sample, ...] = ()
     best: tuple[Sample, ...] = ()
     worst: tuple[Sample, ...] = ()
     watch: tuple[Sample, ...] = ()
     watched: dict[str, Any] = field(default_factory=dict)
+    part: str = "validation"
     notes: tuple[str, ...] = field(default=())
 
 
@@ -77,7 +78,9 @@ def choose(folder: Path, index: dict[str, Any], budget: int) -> Pictures:
         notes.append(f"{shown} of {listed} pictures are shown, to keep this page below 5 MB.")
     about = index.get("watched")
     watched = about if isinstance(about, dict) else {}
-    return Pictures(**{name: tuple(group) for name, group in kept.items()}, watched=watched, notes=tuple(notes))
+    shown_of = {name: tuple(group) for name, group in kept.items()}
+    part = "test" if index.get("part") == "test" else "validation"
+    return Pictures(**shown_of, watched=watched, part=part, notes=tuple(notes))
 
 
 def entries(index: dict[str, Any], name: str) -> list[dict[str, Any]]:

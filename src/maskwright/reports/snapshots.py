@@ -1,6 +1,8 @@
 """The pictures a run keeps for its report: training samples as the network sees them, its best and its worst answers.
 
-pictures/index.json   {"train": [{"file", "caption"}], "val": [{"id", "rank", "miou", "loss", "image", ...}]}
+pictures/index.json   {"train": [{"file", "caption"}], "val": [{"id", "rank", "miou", "loss", "image", ...}], "part": "val"}
+
+"part" says which images "val" shows: those of "val", or of "test" where nothing validates.
 """
 
 from __future__ import annotations
@@ -40,27 +42,28 @@ def write(
     folder: Path,
     samples: Sequence[Sample],
     predictor: Predictor,
-    val: Data,
-    scores: Scores | None,
+    scored: tuple[str, Data, Scores] | None,
     colours: np.ndarray,
     loss: Callable[[np.ndarray, np.ndarray], float],
 ) -> None:
     """Writes pictures and index.json into `folder`.
 
-    scores: of `val`, None where nothing validates: then only training samples are kept.
+    scored: "val" or "test", these images and their scores; None where nothing is scored: then only samples are kept.
     loss: (logits float32 (C, h, w), labels uint8 (h, w) or (C, h, w)) -> the training loss of one image.
     colours: uint8 (256, 3).
     """
     folder.mkdir(parents=True, exist_ok=True)
     train = [_train_entry(folder, number, sample, colours) for number, sample in enumerate(samples[:NUM_TRAIN])]
-    chosen = best_and_worst(scores) if scores is not None else []
-    record_of = {record.id: record for record in val if record.id in {id for id, _ in chosen}}
-    miou_of = {image.id: image.miou for image in scores.per_image} if scores is not None else {}
     entries = []
-    for number, (id, rank) in enumerate(chosen):
-        entry = _answer(folder, number, record_of[id], predictor, val.classes, colours, loss)
-        entries.append({"id": id, "rank": rank, "miou": miou_of[id], **entry})
-    files.write_json(folder / "index.json", {"train": train, "val": entries})
+    if scored is not None:
+        _, data, scores = scored
+        chosen = best_and_worst(scores)
+        record_of = {record.id: record for record in data if record.id in {id for id, _ in chosen}}
+        miou_of = {image.id: image.miou for image in scores.per_image}
+        for number, (id, rank) in enumerate(chosen):
+            entry = _answer(folder, number, record_of[id], predictor, data.classes, colours, loss)
+            entries.append({"id": id, "rank": rank, "miou": miou_of[id], **entry})
+    files.write_json(folder / "index.json", {"train": train, "val": entries, "part": scored[0] if scored else "val"})
 
 
 def contact_sheet(folder: Path, each: int = 2) -> np.ndarray:
@@ -78,7 +81,7 @@ def contact_sheet(folder: Path, each: int = 2) -> np.ndarray:
 
 
 def answers(folder: Path) -> list[dict[str, Any]]:
-    """The answers that `write` left in `folder`; none where it never wrote, or nothing validated."""
+    """The answers that `write` left in `folder`; none where it never wrote, or nothing was scored."""
     try:
         return list(json.loads((folder / "index.json").read_text(encoding="utf-8"))["val"])
     except (OSError, ValueError, KeyError):

@@ -325,7 +325,8 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     finish.scores(run, val, test)
     known, loss = parts.description, finish.loss_of(parts.segmenter)
     colours = class_colours(known.classes, known.multilabel)
-    snapshots.write(run.path / "pictures", seen, final, prepared.val, val, colours, loss)
+    shown = ("val", prepared.val, val) if val else ("test", prepared.test, test) if test else None
+    snapshots.write(run.path / "pictures", seen, final, shown, colours, loss)
     if recipe.watch:
         watch.write(run, final, watched, recipe.watch)
     actual = {"seconds": round(position.seconds, 1), "memory_gb": round(parts.device.peak_memory_gb(), 2)}
