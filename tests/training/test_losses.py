@@ -13,7 +13,7 @@ from maskwright.core.errors import RecipeError
 from maskwright.core.types import VOID
 from maskwright.training import LOSSES
 from maskwright.training.class_distance import FAR, to_other_class
-from maskwright.training.losses import criterion
+from maskwright.training.losses import COMPARING, criterion
 from maskwright.training.pixel_losses import bce, boundary, cross_entropy, focal, ohem
 from maskwright.training.region_losses import dice, jaccard, lovasz, tversky
 
@@ -527,6 +527,19 @@ def test_what_a_recipe_may_not_say(parts: dict, words: str) -> None:
 def test_what_a_recipe_may_not_say_of_these_classes(parts: dict, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         criterion(parts, CLASSES, PIXELS)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_with_one_class_alone_a_loss_learns_or_is_refused(name: str) -> None:
+    logits = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = torch.zeros(2, 8, 8, dtype=torch.int64)
+    targets[:, 4:] = VOID
+    if name in COMPARING:
+        with pytest.raises(RecipeError, match=r"compares classes, and the data have one, `cat`.*bce or dice"):
+            criterion({name: 1.0}, ("cat",), np.array([64]))
+        return
+    criterion({name: 1.0}, ("cat",), np.array([64]))(logits, targets)[name].backward()
+    assert float(logits.grad.abs().sum()) > 0
 
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - set(MASK_LOSSES)))

@@ -39,6 +39,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {  # option -> what it 
     "width": (lambda v: 0 < v <= 50, "above 0, at most 50"),
 }
 
+COMPARING = {"cross_entropy", "focal", "ohem", "boundary"}  # with one class alone their loss is always 0
+
 
 def criterion(
     parts: Mapping[str, float | Mapping[str, Any]],
@@ -59,6 +61,9 @@ def criterion(
     if not parts:
         raise RecipeError("names no loss", place="loss", hint=suggestion("", LOSSES))
     losses = {name: _part(name, value, classes, pixels, multilabel) for name, value in parts.items()}
+    if len(classes) == 1 and not multilabel and not set(parts) - COMPARING:
+        what = f"{' and '.join(parts)} compares classes, and the data have one, `{classes[0]}`, and no background"
+        raise RecipeError(what, place="loss", hint="bce or dice, which ask of each pixel by itself")
     if not any(weight for weight, _ in losses.values()):
         raise RecipeError("all weights are 0, nothing would be learnt", place="loss")
 
