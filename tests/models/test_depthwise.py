@@ -33,6 +33,27 @@ def test_it_computes_in_float32_and_hands_on_bf16(shape: dict) -> None:
     assert changed.weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("far", [1, 3, 4, 7, 12, 40])
+@pytest.mark.parametrize("size", [(8, 8), (5, 9), (1, 13)], ids=str)
+def test_far_dilated_kernels_tap_by_tap_are_the_same_convolution(far: int, size: tuple[int, int]) -> None:
+    plain = nn.Conv2d(6, 6, 3, groups=6, dilation=far, padding=far, bias=False)
+    changed = copy.deepcopy(plain)
+    in_float32(changed)
+    images = torch.randn(2, 6, *size).to(memory_format=torch.channels_last)
+    ours, theirs = (images.clone().requires_grad_() for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = changed(ours)
+    expected = plain(theirs)
+    torch.testing.assert_close(actual.float(), expected, rtol=1e-2, atol=1e-2)
+    slope = torch.randn_like(expected).bfloat16()
+    actual.backward(slope)
+    expected.backward(slope.float())
+    if far > 1:
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(changed.weight.grad, plain.weight.grad, rtol=1e-5, atol=1e-4)
+    assert isinstance(changed, Float32Conv2d) == (far > 1)
+
+
 @pytest.mark.parametrize("shape", SLOW, ids=str)
 def test_without_autocast_nothing_changes(shape: dict) -> None:
     plain = nn.Conv2d(6, 6, groups=6, **shape)

@@ -25,6 +25,7 @@ from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import check_entry
 from maskwright.core.registry import suggestion
 from maskwright.training import LOSSES, class_weights
+from maskwright.training.softmax import shared
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {  # option -> what it may be
@@ -69,6 +70,7 @@ def criterion(
 
     def losses_of(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         with torch.autocast(logits.device.type, enabled=False):
+            logits = shared(logits)
             return {name: weight * loss(logits, targets) for name, (weight, loss) in losses.items()}
 
     return losses_of

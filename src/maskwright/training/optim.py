@@ -72,7 +72,7 @@ def adamw(
     betas: decay of the running mean of the gradient and of its square.
     weight_decay: share of the learning rate by which weights shrink each step; not applied to biases and normalisation.
     """
-    return optim.AdamW(groups, lr=lr, betas=tuple(betas), weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.AdamW(groups, lr=lr, betas=tuple(betas), weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
 
 
 def adam(
@@ -84,7 +84,7 @@ def adam(
     betas: decay of the running mean of the gradient and of its square.
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return optim.Adam(groups, lr=lr, betas=tuple(betas), weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.Adam(groups, lr=lr, betas=tuple(betas), weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
 
 
 def sgd(
@@ -97,7 +97,7 @@ def sgd(
     nesterov: look ahead along the momentum (Sutskever et al. 2013).
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
 
 
 def nag(groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 1e-4) -> Optimizer:
@@ -107,7 +107,7 @@ def nag(groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay
     momentum: share of the last step that is taken again, above 0.
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
 
 
 def rmsprop(
@@ -137,7 +137,7 @@ def adagrad(groups: Groups, *, lr: float = 0.01, eps: float = 1e-10, weight_deca
     eps: added to what is divided by.
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return optim.Adagrad(groups, lr=lr, eps=eps, weight_decay=weight_decay)  # type: ignore[arg-type]
+    return optim.Adagrad(groups, lr=lr, eps=eps, weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
 
 
 def adadelta(

@@ -21,6 +21,7 @@ from maskwright.training.loss_targets import (
     weighted_mean,
     widened,
 )
+from maskwright.training.softmax import softmax
 
 LEAST = 1e-12  # of 1 - p, whose root has no slope at 0
 
@@ -43,10 +44,13 @@ def cross_entropy(
     """
     scores, labels, counted = by_pixel(logits, targets)
     weight = factors(class_weights, scores)
-    losses = functional.cross_entropy(
-        scores, labels.where(counted, VOID), weight, ignore_index=VOID, label_smoothing=label_smoothing, reduction="sum"
-    )
-    return mean(losses, counted.sum() if weight is None else (weight[labels] * counted).sum())
+    if label_smoothing:
+        told = labels.where(counted, VOID)
+        losses = functional.cross_entropy(
+            scores, told, weight, ignore_index=VOID, label_smoothing=label_smoothing, reduction="sum"
+        )
+        return mean(losses, counted.sum() if weight is None else (weight[labels] * counted).sum())
+    return _mean_over(-softmax(logits, targets)[1], labels, counted, weight)
 
 
 @takes_masks

@@ -12,6 +12,7 @@ from torch import Tensor
 from maskwright.core.types import VOID
 from maskwright.training.class_weights import BETA, ClassWeights
 from maskwright.training.loss_targets import are_masks, at_label, by_pixel, factors, mean, takes_masks, widened
+from maskwright.training.softmax import softmax
 
 SMOOTH = 1.0  # pixels, above and below the fraction bar
 
@@ -103,7 +104,7 @@ def _label_sums(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor
     """sum(p t), sum(p) and sum(t) of each class, (C,); row by row first, so that float32 sums stay exact enough."""
     scores, labels, counts = by_pixel(logits, targets)
     num_classes, counted = scores.shape[1], counts.to(scores.dtype)
-    shares = scores.softmax(1) if num_classes > 1 else scores.sigmoid()
+    shares = softmax(logits, targets)[0] if num_classes > 1 else scores.sigmoid()
     rows, width = targets.shape[0] * targets.shape[1], targets.shape[2]
 
     def per_class(values: Tensor) -> Tensor:
