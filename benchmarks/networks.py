@@ -3,11 +3,11 @@
     python benchmarks/networks.py
     python benchmarks/networks.py --models unet deeplabv3+ --size 512 --batch 4 --threads 4
 
-A training step: forward, losses, backward, AdamW; `plain` in fp32, NCHW, with the C allocator as it comes, `tool` as
-`models/device.py` chooses for this CPU. Inference, one image at a time: `plain` is the same network in eager torch, `tool`
-its exported file in onnxruntime, with as many threads. Both contestants take turns in one process, the first step of a turn
-is not counted, and medians are printed with their ratio (larger is faster). Networks start from random weights, which cost
-the same time.
+A training step: forward, cross-entropy and Dice, backward, AdamW; `plain` in fp32, NCHW, with the losses, the optimiser and
+the C allocator as they come (see `train_step.py`), `tool` as this tool does it on this CPU. Inference, one image at a time:
+`plain` is the same network in eager torch, `tool` its exported file in onnxruntime, with as many threads. Both contestants
+take turns in one process, the first step of a turn is not counted, and medians are printed with their ratio (larger is
+faster). Networks start from random weights, which cost the same time.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     python benchmarks/train_step.py --encoder mobilenet_v2
     python benchmarks/train_step.py --encoder resnet34 --threads 2
 
-Both train the same network with the same losses and optimiser on the same random pixels, taking turns in one process; after
-every change of turn the first step is not counted. `plain` is what a script without any care does: fp32, NCHW, the C
-allocator as it comes. `plain, memory kept` has only the allocator setting of `models/device.py`, `default` everything.
+Both train the same network with cross-entropy, Dice and AdamW on the same random pixels, taking turns in one process; after
+every change of turn the first step is not counted. `plain` is what a script without any care does: fp32, NCHW, torch's
+cross-entropy and AdamW as they come, the Dice loss of segmentation_models_pytorch, the C allocator as it comes. `plain, memory
+kept` has only the allocator setting of `models/device.py`, `default` everything.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import segmentation_models_pytorch as smp
 import torch
+from torch.nn.functional import cross_entropy
 
 from maskwright.models import MODELS
 from maskwright.models.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, Device, choose, keep_freed_memory
@@ -55,9 +58,13 @@ def stepper(device: Device, options: argparse.Namespace) -> Callable[[], float]:
     """One training step on fixed random pixels, as the loop does it."""
     torch.manual_seed(0)
     extra = network_options(options.model, options.encoder)
-    segmenter = wrap(MODELS[options.model](options.classes, **extra), criterion=criterion(LOSS)).train()
+    losses_of = plain_losses if device is PLAIN else criterion(LOSS)
+    segmenter = wrap(MODELS[options.model](options.classes, **extra), criterion=losses_of).train()
     segmenter = device.place(segmenter)
-    optimizer = optim.build(segmenter, "adamw", {"lr": 1e-3})
+    if device is PLAIN:
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(segmenter.parameters(), lr=1e-3)
+    else:
+        optimizer = optim.build(segmenter, "adamw", {"lr": 1e-3})
     images = device.layout(torch.rand(options.batch, 3, options.size, options.size) * 255)
     targets = torch.randint(0, options.classes, (options.batch, options.size, options.size))
 
@@ -71,6 +78,14 @@ def stepper(device: Device, options: argparse.Namespace) -> Callable[[], float]:
         return float(total.detach())
 
     return step
+
+
+PLAIN_DICE = smp.losses.DiceLoss("multiclass", from_logits=True)
+
+
+def plain_losses(logits: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a script without any care computes."""
+    return {"cross_entropy": cross_entropy(logits, targets), "dice": PLAIN_DICE(logits, targets)}
 
 
 def network_options(model: str, encoder: str) -> dict[str, Any]:
