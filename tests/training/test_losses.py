@@ -506,6 +506,8 @@ MISTAKES = [
     ({"dice": {"class_weights": [1, -1, 1]}}, "are numbers from 0, not `-1`"),
     ({"dice": {"class_weights": {"cat": float("inf")}}}, "are numbers from 0, not `inf`"),
     ({"dice": {"class_weights": "effective_number", "class_beta": 1.0}}, "class_beta: can be 0 up to 1"),
+    ({"dice": {"class_weights": [1, 1, 1], "class_beta": 0.9}}, "class_beta: does nothing without effective numbers"),
+    ({"focal": {"class_beta": 0.9}}, "class_beta: does nothing without effective numbers"),
 ]
 MISTAKES_WITH_CLASSES = [
     ({"focal": {"class_weights": [1.0]}}, "has 1 number for 3 classes; one a class, in this order: background, cat"),

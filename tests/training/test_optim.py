@@ -269,3 +269,10 @@ def test_every_option_says_what_it_does(table: Any) -> None:
     for name in table:
         assert table.summary(name).endswith(".")
         assert all(option.help and option.default is not option.required for option in table.options(name).values())
+
+
+def test_rates_that_are_all_zero_are_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1))
+    with pytest.raises(RecipeError, match=r"train\.layer_lr: all factors are 0"):
+        build(network, "adamw", {}, layer_lr={"*": 0.0})
+    assert len(build(network, "adamw", {}, layer_lr={"0.*": 0.0}).param_groups) == 4

@@ -14,7 +14,7 @@ from maskwright.bundles.bundle import PLAIN, Description
 from maskwright.bundles.runs import Run
 from maskwright.core import events, files, terminal
 from maskwright.core.errors import ModelError, RecipeError
-from maskwright.core.recipe import Model, Recipe, check_entry
+from maskwright.core.recipe import Model, Recipe, Training, check_entry
 from maskwright.core.words import counted
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
@@ -126,6 +126,8 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     start = recipe.model
     loaded = _weights(network, start, classes)
     events.say(f"weights: {loaded.summary()}" + ("; weights.txt in the run names each" if loaded.loaded else ""))
+    if not loaded.loaded and recipe.train.encoder_lr not in (1, Training.model_fields["encoder_lr"].default):
+        events.warn("train.encoder_lr: the encoder has no pretrained weights, so it learns at the rate of the others")
     files.write_text(run.path / "weights.txt", "\n".join([loaded.summary(), *loaded.lines()]) + "\n")
     options = getattr(network, "options", start.options)  # some networks know better how they are built again elsewhere
     description = replace(description, normalization=loaded.normalization, model={"name": start.name, **options})

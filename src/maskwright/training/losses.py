@@ -101,6 +101,9 @@ def _part(
     given = options.pop("class_weights", None)
     check_entry(LOSSES, name, options, place=place)
     _check_ranges(options, place)
+    if "class_beta" in options and given != "effective_number":
+        hint = "set `class_weights: effective_number`, or leave it out"
+        raise RecipeError("does nothing without effective numbers", place=f"{place}.class_beta", hint=hint)
     if "class_weights" in known:
         beta = options.get("class_beta", known["class_beta"].default if "class_beta" in known else class_weights.BETA)
         options["class_weights"] = class_weights.resolve(

@@ -54,6 +54,8 @@ def build(
         groups.setdefault((factor, decays), {"params": [], "factor": factor, **rest})["params"].append(parameter)
     if not groups:
         raise RecipeError("all layers are frozen, nothing would be learnt", place="train.freeze")
+    if not any(factor for factor, _ in groups):
+        raise RecipeError("all factors are 0, nothing would be learnt", place="train.layer_lr")
     try:
         optimizer: Optimizer = OPTIMIZERS[name](list(groups.values()), **options)
     except (ValueError, TypeError) as error:

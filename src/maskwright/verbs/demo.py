@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from maskwright.verbs.evaluate import Evaluated
@@ -53,7 +55,6 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
     from pathlib import Path
 
     from maskwright.core import terminal
-    from maskwright.data import synthetic
     from maskwright.imaging import draw
     from maskwright.reports import snapshots
     from maskwright.verbs.evaluate import evaluate
@@ -62,7 +63,7 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
 
     home = Path(folder)
     with terminal.shown():
-        photos = synthetic.make(home / "photos", num=images, coloured=True)
+        photos = _photos(home, images)
         changes = {"size": 128, "train.minutes": seconds / 60, "train.batch": 8, "model.weights": "none"}
         trained = train(str(photos), changes, out=str(home / "runs"))
         assert isinstance(trained, Trained)
@@ -78,3 +79,25 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
         "maskwright explain recipe",
     ]
     return Demo(trained, evaluated, masks, following)
+
+
+def _photos(home: Path, images: int) -> Path:
+    """The folder with so many drawn photos, whole or not there: a demo that was stopped can be started again."""
+    import tempfile
+    from pathlib import Path
+
+    from maskwright.core import files
+    from maskwright.core.errors import SetupError
+    from maskwright.data import synthetic
+    from maskwright.data.open import open_data
+
+    photos = home / "photos"
+    if photos.exists():
+        if (found := len(open_data(photos).data)) != images:
+            hint = f"delete {home}, or give another folder"
+            raise SetupError(f"holds {found} photos of another demo, not {images}", place=photos, hint=hint)
+        return photos
+    files.check_writable(home)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".photos-") as unfinished:
+        synthetic.make(Path(unfinished) / "photos", num=images, coloured=True).rename(photos)
+    return photos
