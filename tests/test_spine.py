@@ -239,7 +239,7 @@ def test_a_folder_of_label_maps_and_fit_crop_train_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"format": 3}, ModelError, "bundle format 3; this version reads up to 2"),
+        ({"format": 4}, ModelError, "bundle format 4; this version reads up to 3"),
         ({"classes": []}, ModelError, "is damaged"),
         ({"size": "big"}, ModelError, "is damaged"),
         ({"model": {"name": "no_such_network"}}, RecipeError, "no model is called `no_such_network`"),

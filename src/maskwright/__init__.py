@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "check",
+    "convert",
     "demo",
     "doctor",
     "evaluate",
@@ -22,6 +23,7 @@ __all__ = [
     "report",
     "runs",
     "train",
+    "tune_thresholds",
 ]
 
 

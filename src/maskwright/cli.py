@@ -66,7 +66,7 @@ def _app() -> App:
         default_parameter=Parameter(negative_iterable=()),
     )
     for name in VERBS:
-        app.command(VERBS[name], name=name)
+        app.command(VERBS[name], name=name.replace("_", "-"))
     return app
 
 
@@ -104,7 +104,7 @@ def _sentence(text: str) -> str:
 
 
 def _command(tokens: list[str]) -> str:
-    return f"{tokens[0]} " if tokens and tokens[0] in VERBS else ""
+    return f"{tokens[0]} " if tokens and tokens[0].replace("-", "_") in VERBS else ""
 
 
 if __name__ == "__main__":

@@ -46,14 +46,25 @@ def test_a_description_reads_back_equal() -> None:
     assert again == description
 
 
+OBJECTS = {"task": "instance", "thresholds": {"score": 0.4}}
 NEEDS = ({"tta": {"flip": True, "scales": [1.0]}}, {"tta": {"flip": False, "scales": [0.5, 1.0]}}, {"base_size": 512})
 
 
-@pytest.mark.parametrize("fields", [*NEEDS, {"multilabel": True}, {}, {"flip_pairs": ((1, 2), (3, 4))}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *NEEDS,
+        {"multilabel": True},
+        OBJECTS,
+        {},
+        {"flip_pairs": ((1, 2), (3, 4))},
+    ],
+    ids=str,
+)
 def test_only_what_an_older_version_would_get_wrong_raises_the_format(fields: dict[str, Any]) -> None:
     description = replace(bundles.load(GOLDEN / "bundle-1").description, **fields)
     written = json.loads(json.dumps(description.to_json()))
-    assert written["format"] == (1 if not fields or "flip_pairs" in fields else 2)
+    assert written["format"] == (3 if "task" in fields else 1 if not fields or "flip_pairs" in fields else 2)
     assert bundles.describe(written, "here") == description
 
 
@@ -110,7 +121,7 @@ def test_a_task_of_another_version_is_refused_not_guessed() -> None:
         ("[]", "is not the description"),
         ("{", "cannot be read"),
         ('{"format": "1"}', "is not the description"),
-        ('{"format": 99}', "bundle format 99; this version reads up to 2; update"),
+        ('{"format": 99}', "bundle format 99; this version reads up to 3; update"),
         ('{"format": 1}', "is damaged"),
     ],
 )

@@ -51,7 +51,7 @@ def test_no_example_is_left_behind() -> None:
         "train.clip": "number above 0",
         "train.ema": "number from 0 below 1",
         "train.batch": "whole number from 1 or auto",
-        "train.stages": "list of {epochs, lr, freeze}",
+        "train.stages": "list of {epochs, lr, layers, freeze}",
         "fit": "squash | pad | crop",
         "multilabel": "true or false",
         "data.classes": "{text: text}",

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.table import Data, Packer
 from maskwright.core.types import BACKGROUND, VOID, Coding, Record, Region
-from maskwright.data.edit import drop, keep_classes, limit_negatives, map_classes, merge, sample, select
+from maskwright.data.edit import (
+    drop,
+    keep_classes,
+    limit_negatives,
+    map_classes,
+    merge,
+    sample,
+    select,
+    with_components,
+)
 
 DRAWN = ("background", "cat", "dog", "hat")
 PETS = ("background", "cat", "hat")
@@ -55,6 +64,29 @@ def plain_region(region: Region) -> tuple:
 def by_name(data: Data, record: Record) -> list[tuple]:
     """The regions of a record with class names in place of numbers."""
     return [(data.classes[r.label], *plain_region(r)[1:]) for r in record.regions]
+
+
+def test_pieces_of_label_maps_become_objects_and_nothing_else_does():
+    data = merge([stored(), drawn(1, 4)])
+    found = with_components(data, 7)
+    assert [record.components for record in found] == [7] * 3 + [0] * 4
+    assert [record.components for record in data] == [0] * 7
+    assert [record.components for record in merge([found.select([6, 1]), drawn(2, 1, prefix="other")])] == [0, 7, 0]
+    for wrong, least in ((data, 0), (drawn(1, 2), 5)):
+        with pytest.raises(RecipeError, match="components"):
+            with_components(wrong, least)
+
+
+def test_the_class_of_all_other_values_is_edited_too():
+    packer = Packer()
+    coding = Coding((0, 255), (0, VOID), others=1)
+    packer.image("a", "a.jpg", (4, 4), label_map="a.png", coding=coding, objects="a.png")
+    data = packer.pack((BACKGROUND, "object"))
+    assert map_classes(data, {"object": "person"})[0].coding == coding
+    assert merge([stored(), data])[3].coding.others == len(merge([stored(), data]).classes) - 1
+    assert merge([stored(), data])[3].objects == "a.png"
+    both = merge([stored(), data])
+    assert keep_classes(both, [both.classes[1]])[3].coding.others == 0
 
 
 # ------------------------------------------------------------------------------------------------------------- classes

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from truth_writers import photo, save_photo
+from truth_writers import index_png, photo, save_photo, truth
 
 from maskwright.core import events
 from maskwright.core import recipe as recipes
@@ -52,6 +52,16 @@ def test_the_same_images_in_two_parts_are_one_warning(tmp_path):
     assert len(leaks) == 1
     assert "train and val" in leaks[0]
     assert leaks[0].endswith("and 5 more such images")
+
+
+@pytest.mark.parametrize(("components", "least"), [(False, 0), (True, 1), (25, 25)])
+def test_pieces_are_objects_where_a_source_asks_for_them(components, least, tmp_path):
+    index_png(tmp_path, truth())
+    found = prepare(recipes.build({"data": [{"path": str(tmp_path), "components": components}]}))
+    assert set(found.data.components.tolist()) == {least}
+    source = {"path": yolo(tmp_path / "polygons", {"photos": (6, 0)}), "components": True}
+    with pytest.raises(RecipeError, match=r"data\.0\.components: .*no label map without objects"):
+        prepare(recipes.build({"data": [source]}))
 
 
 def test_weights_that_leave_no_image_are_refused(tmp_path):

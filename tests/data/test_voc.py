@@ -77,13 +77,13 @@ def test_every_file_has_a_fate(tmp_path):
         ("annotation", "lost.png"): "its image is refused",
         ("file", "unlisted.jpg"): "not in a segmentation list",
         ("file", "unlisted.png"): "not in a segmentation list",
-        ("file", "train_aug.txt"): "another list: not needed by the semantic task",
+        ("file", "train_aug.txt"): "another list: not needed for segmentation",
         ("file", "._a.jpg"): "AppleDouble file of macOS",
         ("file", "b.txt"): "not an image",
-        ("file", "a.xml"): "boxes: not needed by the semantic task",
-        ("file", "a.png"): "objects: not needed by the semantic task",
+        ("file", "a.xml"): "boxes: not needed for segmentation",
     }
-    assert ledger.totals()["file"] == {"seen": 14, "used": 7, "repaired": 0, "ignored": 7, "refused": 0}
+    assert ledger.totals()["file"] == {"seen": 14, "used": 8, "repaired": 0, "ignored": 6, "refused": 0}
+    assert [record.objects for record in found] == [str(tmp_path / "SegmentationObject" / "a.png"), None]
 
 
 def test_an_id_of_two_lists_is_validated_on_only(tmp_path):

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 import maskwright as mw
+from maskwright.bundles.bundle import Description
 from maskwright.core.types import Prediction
 from maskwright.data import synthetic
-from maskwright.imaging import draw
+from maskwright.imaging import draw, draw_objects
 from maskwright.imaging.palette import class_colours
+from maskwright.prediction.instances import InstancePredictor
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-1"
 
@@ -80,3 +82,62 @@ def test_one_that_was_made_by_hand_or_sent_elsewhere_has_words() -> None:
     again = pickle.loads(pickle.dumps(prediction))
     np.testing.assert_array_equal(again.label_map, prediction.label_map)
     assert again._repr_html_() is None
+
+
+def finder(scores: tuple[float, ...], **thresholds: float) -> InstancePredictor:
+    """A model that finds a square of each score, in a row, and takes turns with its classes."""
+    num = len(scores)
+    boxes = np.array([[4 + 20 * i, 10, 20 + 20 * i, 40] for i in range(num)], np.float32)
+    answer = (boxes, 1 + np.arange(num) % 2, np.array(scores, np.float32), np.ones((num, 1, 28, 28), np.float32))
+    description = Description(("cat", "<b>dog"), ((1, 2, 3), (4, 5, 6)), (80, 100), "squash", {}, task="instance")
+    return InstancePredictor(lambda pixels: answer, description, runtime="test", thresholds=thresholds)
+
+
+@pytest.mark.parametrize(
+    ("scores", "thresholds", "rows", "weak"),
+    [
+        (
+            (0.9, 0.8, 0.7, 0.3),
+            {},
+            {"cat": ("2", "0.70 to 0.90"), "&lt;b&gt;dog": ("1", "0.80 to 0.80")},
+            "1 weaker one below 0.5",
+        ),
+        ((0.9, 0.3, 0.2), {"score": 0.25}, {"cat": ("1", "0.90 to 0.90"), "&lt;b&gt;dog": ("1", "0.30 to 0.30")}, ""),
+        ((0.2, 0.1), {}, {}, "2 weaker ones below 0.5"),
+        ((), {}, {}, ""),
+    ],
+)
+def test_objects_show_their_overlay_and_a_table(
+    scores: tuple[float, ...], thresholds: dict[str, float], rows: dict[str, tuple[str, str]], weak: str
+) -> None:
+    image = synthetic.truth(1, 99, size=(80, 100))[0].image
+    found = finder(scores, **thresholds)(image)
+    html = str(found._repr_html_())
+    told = re.findall(r"</i>([^<]+)</td><td>(\d+)</td><td>([^<]+)</td>", html)
+    assert {name: (count, span) for name, count, span in told} == rows
+    assert ("no object" in html) == (not rows)
+    assert re.findall(r"\d+ weaker ones? below [\d.]+", html) == ([weak] if weak else [])
+    sure = found.only(found.scores >= (thresholds.get("score") or 0.5))
+    drawn = draw.encode(draw_objects.drawn(image, sure, class_colours(found.classes)), "webp", 85)
+    assert base64.b64encode(drawn).decode() in html
+
+
+def test_objects_keep_no_photo_alive_and_are_sent_without_it() -> None:
+    image = synthetic.truth(1, 99, size=(80, 100))[0].image
+    reference = weakref.ref(image)
+    found = finder((0.9, 0.4))(image)
+    whole = picture(found._repr_html_())
+    del image
+    gc.collect()
+    assert reference() is None
+    assert picture(found._repr_html_()).shape == whole.shape
+    again = pickle.loads(pickle.dumps(found))
+    assert np.array_equal(again.masks(), found.masks())
+    assert again.scores.tolist() == found.scores.tolist()
+    assert again._repr_html_() is None
+    assert found.only(np.array([0]))._repr_html_()
+
+
+def test_objects_on_large_photos_are_shown_small() -> None:
+    large = np.zeros((1500, 3000, 3), np.uint8)
+    assert picture(finder((0.9,))(large)._repr_html_()).shape == (320, 640, 3)

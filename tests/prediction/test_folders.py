@@ -48,15 +48,15 @@ def test_names_are_unique_for_any_set_of_images() -> None:
     every = [Path(part + suffix) for part in parts for suffix in (".jpg", ".png", ".jpg.png")]
     for count in (1, 2, 3, 4):
         for chosen in itertools.combinations(dict.fromkeys(every), count):
-            names = folders._names(Path(), list(chosen))
+            names = folders.unique_names(Path(), list(chosen))
             assert list(names) == list(chosen)
             assert len({name.casefold() for name in names.values()}) == len({str(p).casefold() for p in chosen})
-    assert list(folders._names(Path(), [Path("a.jpg"), Path("b/a.jpg")]).values()) == ["a", "b/a"]
+    assert list(folders.unique_names(Path(), [Path("a.jpg"), Path("b/a.jpg")]).values()) == ["a", "b/a"]
 
 
 def test_many_names_take_seconds() -> None:
     began = time.process_time()
-    assert len(folders._names(Path(), [Path(f"{i}.jpg") for i in range(40_000)])) == 40_000
+    assert len(folders.unique_names(Path(), [Path(f"{i}.jpg") for i in range(40_000)])) == 40_000
     assert time.process_time() - began < 5
 
 

@@ -121,7 +121,7 @@ def pictures(folder: Path, scenes: list[Scene], table: Any, colours: np.ndarray,
     folder.mkdir(exist_ok=True)
     found = {one.id: one for one in scenes}
     order = sorted(table, key=lambda row: row.miou)
-    index: dict[str, list[dict[str, Any]]] = {"train": [], "val": []}
+    index: dict[str, Any] = {"train": [], "val": [], "part": "val", "measure": "mean IoU"}
     for number, one in enumerate(scenes[: 2 * shown]):
         name = f"train-{number}.webp"
         save(folder / name, overlay(one.image[:, ::-1], one.truth[:, ::-1], colours))
@@ -138,7 +138,7 @@ def pictures(folder: Path, scenes: list[Scene], table: Any, colours: np.ndarray,
             for layer, picture in layers.items():
                 save(folder / names[layer], picture)
             loss = round(1.4 * (1 - row.miou) + 0.05, 4)
-            entry = {"id": row.id, "rank": rank, "miou": row.miou, "loss": loss, "size": list(one.truth.shape)}
+            entry = {"id": row.id, "rank": rank, "score": row.miou, "loss": loss, "size": list(one.truth.shape)}
             index["val"].append(entry | names)
     dump(folder / "index.json", index)
 

@@ -231,7 +231,7 @@ def test_page_stays_below_its_limit_and_says_what_it_left_out(
         noise = Image.fromarray(rng.integers(0, 256, (480, 480, 3), dtype=np.uint8))
         noise.save(folder / f"noise-{number}.webp", "webp", quality=90)
     names = [f"noise-{number}.webp" for number in range(12)]
-    entry = {"miou": 0.5, "loss": 1.0, "image": names[0], "truth": names[1], "predicted": names[2]}
+    entry = {"score": 0.5, "loss": 1.0, "image": names[0], "truth": names[1], "predicted": names[2]}
     val = [{**entry, "id": f"{rank}-{n}", "rank": rank} for rank in ("best", "worst") for n in range(8)]
     (folder / "index.json").write_text(json.dumps({"train": [{"file": name} for name in names], "val": val}))
     written = page.write(run)
@@ -322,12 +322,17 @@ def test_words(name: str, value: object, expected: str) -> None:
 def test_a_browser_opens_the_page_without_a_complaint(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run", classes=("background", HOSTILE, BREAKING), images=4, epochs=2, shown=1)
     written = page.write(run)
+    done = browsed(written.path, tmp_path / "profile")
+    assert "CONSOLE" not in done.stderr
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in done.stdout
+    assert '<div class="plot" tabindex="0">' in done.stdout  # the script allowed by the policy ran
+
+
+def browsed(file: Path, profile: Path) -> subprocess.CompletedProcess[str]:
+    """A page in a browser: what it prints, and its complaints."""
     options = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=2000"
     )
-    command = [str(CHROMIUM), *options.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run([*command, written.path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in done.stderr
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in done.stdout
-    assert '<div class="plot" tabindex="0">' in done.stdout  # the script allowed by the policy ran
+    command = [str(CHROMIUM), *options.split(), f"--user-data-dir={profile}", "--dump-dom"]
+    return subprocess.run([*command, file.as_uri()], capture_output=True, text=True, timeout=120, check=True)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fake_objects
+import numpy as np
 import pytest
 
 import maskwright as mw
@@ -32,6 +34,22 @@ def finished(home: Path) -> Run:
     run.write_record(created=run.name, classes=["background", "disc"], colours=[[0, 0, 0], [230, 159, 0]])
     run.events_file.write_text(json.dumps({"event": "status", "status": "finished", "hint": ""}) + "\n")
     return run
+
+
+def test_objects_are_drawn_too(tmp_path: Path) -> None:
+    data = fake_objects.photos(tmp_path / "photos", 3)
+    predictor = fake_objects.predictor(data, skill=1.0)
+    run = finished(tmp_path / "runs")
+    watch.write(run, predictor, [Path(record.image) for record in data], tmp_path / "photos")
+    for record, entry in zip(data, entries(run), strict=True):
+        pixels, now = (images.read(run.path / "pictures" / entry[kind]) for kind in ("image", "now"))
+        changed = (np.abs(now.astype(int) - pixels) > 40).any(axis=2)
+        inside = np.zeros_like(changed)
+        for left, top, right, bottom in predictor(record.image).boxes.astype(int):
+            inside[max(top - 20, 0) : bottom + 20, max(left - 5, 0) : right + 90] = True
+        assert changed.any()
+        assert not changed[~inside].any()
+    assert "Your photos" in page.render(run.path)[0]
 
 
 def watched(home: Path, photos: Path, **load: Any) -> Run:

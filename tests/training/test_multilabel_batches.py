@@ -15,6 +15,7 @@ from maskwright.training.augment import Ranges, augmenter
 from maskwright.training.cache import Samples
 from maskwright.training.loader import Loader
 from maskwright.training.mix import mixer
+from maskwright.training.truth import ClassMasks
 
 SIZE = (32, 48)
 LABELS = [1, 2, 3]
@@ -42,7 +43,7 @@ def data(tmp_path: Path) -> Data:
 @pytest.mark.parametrize("where", ["memory", "disk", "none"])
 def test_cached_masks_are_the_masks(data: Data, where: str, fit: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MASKWRIGHT_CACHE", str(tmp_path / "cache"))
-    samples = Samples(data, range(6), size=SIZE, fit=fit, masks=LABELS, cache=where)
+    samples = Samples(data, range(6), size=SIZE, fit=fit, truth=ClassMasks(LABELS), cache=where)
     plain = Samples(data, range(6), size=SIZE, fit=fit, cache="none")
     for _ in range(2):
         for i in (3, 0, 5, 1):
@@ -61,7 +62,7 @@ def test_cached_masks_are_the_masks(data: Data, where: str, fit: str, tmp_path: 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("fit", ["squash", "crop"])
 def test_every_mask_is_warped_as_a_label_map_would_be(data: Data, fit: str, workers: int) -> None:
-    samples = Samples(data, range(6), size=SIZE, fit=fit, masks=LABELS)
+    samples = Samples(data, range(6), size=SIZE, fit=fit, truth=ClassMasks(LABELS))
     operation = Ranges(flip=0.5, scale=1.3, rotate=15.0)
     pairs = [(0, 1)]
     loader = Loader(samples, augmenter(operation, SIZE, flip_pairs=pairs, fit=fit), batch=3, seed=4, workers=workers)
@@ -86,7 +87,7 @@ def test_every_mask_is_warped_as_a_label_map_would_be(data: Data, fit: str, work
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "copy_paste"])
 def test_mixes_know_masks(data: Data, name: str) -> None:
-    samples = Samples(data, range(6), size=SIZE, masks=LABELS)
+    samples = Samples(data, range(6), size=SIZE, truth=ClassMasks(LABELS))
     mix = mixer([Entry(name=name, chance=1.0)], NAMES)
     loader = Loader(samples, augmenter("none", SIZE), batch=3, workers=0, mix=mix)
     for batch in loader.epoch(0):

@@ -276,3 +276,18 @@ def test_rates_that_are_all_zero_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"train\.layer_lr: all factors are 0"):
         build(network, "adamw", {}, layer_lr={"*": 0.0})
     assert len(build(network, "adamw", {}, layer_lr={"0.*": 0.0}).param_groups) == 4
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_layers_may_join_later(name: str) -> None:
+    """As in stages: the first steps are taken without them."""
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = build(network, name, {"lr": RATES.get(name, 0.02)})
+    before = network[0].weight.detach().clone()
+    for trains in (False, False, True, True):
+        network[0].requires_grad_(trains)
+        optimizer.zero_grad()
+        network(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+        assert torch.equal(network[0].weight, before) or trains
+    assert not torch.equal(network[0].weight, before)

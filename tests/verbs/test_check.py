@@ -2,12 +2,15 @@
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from number_writers import numbered, voc_objects
 from PIL import Image
 from rich.console import Console
+from truth_writers import SHAPES, truth
 
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.verbs.check import Checked, check
@@ -253,6 +256,7 @@ def test_a_page_of_many_classes_and_reasons_is_cut():
     ]
     facts = {
         "path": "/d", "format": "folder", "reason": "it looks so", "images": 90, "annotations": 90, "crowds": 0,
+        "numbered_objects": None,
         "sizes": None, "classes": classes, "pixels": 90_000, "void_pixels": 9, "splits": {}, "leaks": [],
         "training": {"how": "fold", "train": 80, "val": 10, "test": 0, "only_in_validation": []},
         "ledger": {"totals": {"file": dict.fromkeys(("seen", "used", "repaired", "ignored", "refused"), 3)}, "lines": lines,
@@ -291,3 +295,16 @@ def test_reasons_that_differ_in_numbers_only_are_one():
 def test_unreadable_paths_are_one_sentence(tmp_path):
     with pytest.raises(DataError, match="not found"):
         check(str(tmp_path / "nothing"))
+
+
+def test_objects_of_number_maps_are_counted_by_class(tmp_path):
+    """Nothing but the maps says how many there are: they are decoded for it, kept in the cache, and left out when quick."""
+    samples = truth()
+    voc_objects(tmp_path, samples)
+    expected = Counter(SHAPES[label - 1] for sample in samples for label in numbered(sample)[1])
+    for _ in range(2):
+        facts = check(str(tmp_path / "VOCdevkit")).facts
+        assert facts["numbered_objects"] == sum(expected.values()) > len(samples)
+        assert {row["name"]: row["objects"] for row in facts["classes"] if row["objects"]} == expected
+        assert facts["annotations"] == len(samples)
+    assert check(str(tmp_path / "VOCdevkit"), quick=True).facts["numbered_objects"] is None

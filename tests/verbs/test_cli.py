@@ -105,7 +105,7 @@ def test_what_was_typed_wrongly_is_named_in_one_form(
 
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_every_command_has_help_and_documents_its_options(capsys: pytest.CaptureFixture[str], verb: str) -> None:
-    code, out, _ = run(capsys, verb, "--help")
+    code, out, _ = run(capsys, verb.replace("_", "-"), "--help")
     assert code == 0
     documentation = inspect.getdoc(VERBS[verb]) or ""
     for name in options_of(VERBS[verb]):
@@ -114,7 +114,8 @@ def test_every_command_has_help_and_documents_its_options(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    "topic", ["model", "loss", "optimizer", "schedule", "augment", "format", "convention", "exporter"]
+    "topic",
+    ["model", "object_model", "loss", "optimizer", "schedule", "augment", "mix", "format", "convention", "exporter"],
 )
 def test_every_entry_of_every_shelf_is_explained(capsys: pytest.CaptureFixture[str], topic: str) -> None:
     code, out, _ = run(capsys, "explain", topic, as_json=True)
@@ -135,6 +136,7 @@ def test_the_heading_of_a_shelf_is_its_plural(capsys: pytest.CaptureFixture[str]
         assert run(capsys, "explain", headings[topic])[1] == out
     assert headings == {
         "model": "models",
+        "object_model": "object_models",
         "loss": "losses",
         "optimizer": "optimizers",
         "schedule": "schedules",
@@ -143,6 +145,7 @@ def test_the_heading_of_a_shelf_is_its_plural(capsys: pytest.CaptureFixture[str]
         "mix": "mixes",
         "format": "formats",
         "convention": "conventions",
+        "object_convention": "object_conventions",
         "exporter": "exporters",
     }
 

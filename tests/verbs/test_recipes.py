@@ -18,8 +18,14 @@ from maskwright.data.prepare import prepare
 from maskwright.training import assemble
 from maskwright.verbs.new import shipped, shipped_text, shipped_tree
 
-NAMES = ("best_gpu", "car_parts", "cat_lens", "pet_fcn", "quick_cpu", "voc_fcn_jaccard")
-PATHS = {"car_parts": "car-parts", "cat_lens": "", "voc_fcn_jaccard": "VOCdevkit", "pet_fcn": "oxford-iiit-pet"}
+NAMES = ("best_gpu", "car_parts", "car_parts_objects", "cat_lens", "fashion", "pet_fcn", "quick_cpu", "voc_fcn_jaccard")
+PATHS = {
+    "car_parts": "car-parts",
+    "car_parts_objects": "car-parts",
+    "cat_lens": "",
+    "voc_fcn_jaccard": "VOCdevkit",
+    "pet_fcn": "oxford-iiit-pet",
+}
 
 
 def test_all_are_shipped_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,10 +145,15 @@ def cats(folder: Path) -> None:
 
 
 SMALL = {"limit": 16, "train.epochs": 1, "train.batch": 4, "train.workers": 0, "model.weights": "none"}
+OBJECTS = {"size": 64, "model.channels": 16, "model.anchors": [8, 16, 24, 32, 64]}
+STAGES = [{"epochs": 1, "layers": "heads"}, {"epochs": 1, "layers": "4+"}]
+FASHION = {**OBJECTS, "model.encoder": "resnet18", "train.stages": STAGES}
 TRIALS: dict[str, tuple[Callable[[Path], None], dict[str, Any]]] = {
     "best_gpu": (lambda f: writers.index_png(f, writers.truth(12)), {"size": 64, "model.encoder": "resnet18"}),
     "car_parts": (lambda f: writers.coco(writers.as_polygons)(f, writers.truth(12)), {"size": 64}),
     "cat_lens": (cats, {"size": [64, 32], "base_size": 96, "limit": 40}),
+    "car_parts_objects": (lambda f: writers.coco(writers.as_polygons)(f, writers.truth(12)), OBJECTS),
+    "fashion": (lambda f: writers.coco(writers.as_polygons)(f, writers.truth(12)), FASHION),
     "pet_fcn": (lambda f: writers.pet(f, writers.truth(12)), {"size": 48, "base_size": 72}),
     "quick_cpu": (lambda f: writers.index_png(f, writers.truth(12)), {"size": 64}),
     "voc_fcn_jaccard": (lambda f: writers.voc(f, writers.truth(12)), {"size": 64, "model.width": 8}),
@@ -156,7 +167,7 @@ def test_each_trains_to_a_measured_bundle(name: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     make(tmp_path / "photos")
     run = mw.train(name, {"data": str(tmp_path / "photos"), **SMALL, **changes}, out=str(tmp_path / "runs"))
-    assert 0 <= (run.scores["miou"] or 0) <= 1
+    assert 0 <= (run.scores["mask_ap" if name in ("car_parts_objects", "fashion") else "miou"] or 0) <= 1
     if name == "cat_lens":
         assert run.scores.classes == ("background", "cat")
 
@@ -166,7 +177,10 @@ def test_each_trains_to_a_measured_bundle(name: str, tmp_path: Path) -> None:
 def test_each_opens_the_real_data(name: str, real_data: Path) -> None:
     tree, lines = yaml_text.parse(shipped_text(name, str(real_data / PATHS[name])), name)
     prepared = prepare(recipes.build(tree, {"limit": 64}, lines))
-    assert len(prepared.classes) == {"car_parts": 19, "cat_lens": 2, "voc_fcn_jaccard": 21, "pet_fcn": 3}[name]
+    assert (
+        len(prepared.classes)
+        == {"car_parts": 19, "car_parts_objects": 19, "cat_lens": 2, "voc_fcn_jaccard": 21, "pet_fcn": 3}[name]
+    )
     assert len(prepared.train) > len(prepared.val) > 0
     assert prepared.ledger.num_refused == 0
     if name == "cat_lens":

@@ -20,8 +20,9 @@ from maskwright.core import files
 from maskwright.core.errors import ModelError
 from maskwright.data import flip_pairs as names
 
-FORMAT = 2  # the newest that is read; what is written is the oldest that says all, see `Description.format`
+FORMAT = 3  # the newest that is read; what is written is the oldest that says all, see `Description.format`
 DESCRIPTION, WEIGHTS, ONNX, RECIPE = "bundle.json", "weights.safetensors", "model.onnx", "recipe.yaml"
+TASKS = ("semantic", "instance")
 FITS = ("squash", "pad", "crop")
 PLAIN: dict[str, Any] = {"flip": False, "scales": [1.0]}  # no test-time augmentation
 
@@ -37,6 +38,8 @@ class Description:
     flip_pairs: indices of classes that change places in a mirrored image, such as left and right.
     base_size: with `fit: crop`, the long side that images are scaled to first; None: their own pixels.
     multilabel: each class has a mask of its own (sigmoid), they may overlap.
+    task: "semantic", or "instance": then `classes` are those that objects can have, without a background.
+    thresholds: of instance models, what counts as an object (see tasks/thresholds.py); what is not named has its default.
     """
 
     classes: tuple[str, ...]
@@ -54,10 +57,13 @@ class Description:
     flip_pairs: tuple[tuple[int, int], ...] = ()
     base_size: int | None = None
     multilabel: bool = False
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def format(self) -> int:
-        """1 when a version that knows format 1 alone predicts right with it, else 2."""
+        """The oldest that predicts right with it: 1, 2 (augmented, multilabel or windowed), or 3 (objects)."""
+        if self.task == "instance":
+            return 3
         return 2 if self.multilabel or self.base_size is not None or dict(self.tta) != PLAIN else 1
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _listed(value: Any) -> Sequence[Any]:
 
 def _check_words(description: Description, place: object) -> None:
     """Raises ModelError for a task, a network, a fit or class names that cannot be."""
-    if description.task != "semantic":
+    if description.task not in TASKS:
         hint = "update with: pip install -U maskwright"
         raise ModelError(
             f"is for the task `{description.task}`, which this version does not know", place=place, hint=hint

@@ -21,6 +21,9 @@ from typing import Any
 from maskwright.core import events, files
 from maskwright.core.errors import ModelError
 
+# what says in one number how good a run is, the first that it has -> what a person reads
+HEADLINES = {"miou": "mean IoU", "mask_ap": "mask AP", "box_ap": "box AP"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -53,6 +56,11 @@ class Run:
     def scores(self) -> dict[str, Any]:
         return _read_json(self.path / "scores.json")
 
+    def headline(self, part: str = "val") -> tuple[str, dict[str, float | None]] | None:
+        """Its name in words, and its value, low and high; None where that part was not scored."""
+        known = (self.scores.get(part) or {}).get("headlines") or {}
+        return next(((words, known[name] or {}) for name, words in HEADLINES.items() if name in known), None)
+
     def events(self) -> list[dict[str, Any]]:
         return events.read_json_lines(self.events_file) if self.events_file.is_file() else []
 
@@ -69,8 +77,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Name, status, validation score, and the pictures it kept of its worst answers."""
-        score = self.scores.get("val", {}).get("headlines", {}).get("miou", {}).get("value")
-        words = [self.status()[0], *([] if score is None else [f"mean IoU {score:.3f}"]), str(self.path)]
+        measure, told = self.headline() or ("", {})
+        score = told.get("value")
+        words = [self.status()[0], *([] if score is None else [f"{measure} {score:.3f}"]), str(self.path)]
         data = [
             base64.b64encode(p.read_bytes()).decode() for p in sorted(self.path.glob("pictures/val_*_predicted.webp"))
         ]

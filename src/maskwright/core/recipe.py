@@ -26,6 +26,7 @@ from pydantic import (
 
 from maskwright.core import yaml_text
 from maskwright.core.errors import COMMAND_LINE, RecipeError
+from maskwright.core.recipe_defaults import with_defaults
 from maskwright.core.recipe_mistakes import first_mistake
 from maskwright.core.registry import Registry, suggestion
 
@@ -59,6 +60,10 @@ class Source(Part):
         {}, description="old name: new name; null drops the class; unnamed ones stay"
     )
     keep: list[str] | None = Field(None, description="keep only these classes (names after `classes` was applied)")
+    components: Annotated[int, Field(ge=1)] | bool = Field(
+        False,
+        description="true: each connected piece of a class in label maps is an object; a number: from so many pixels on",
+    )
     weight: float = Field(1.0, gt=0, description="share of training samples relative to its size")
 
 
@@ -107,6 +112,9 @@ class Stopping(Part):
 class Stage(Part):
     epochs: int = Field(ge=1, description="length of this stage")
     lr: float = Field(1.0, gt=0, description="factor of the learning rate in this stage")
+    layers: Literal["heads", "3+", "4+", "5+", "all"] = Field(
+        "all", description="what is trained: all but the encoder, also its parts at strides from 8, 16 or 32 on, or all"
+    )
     freeze: list[str] = Field([], description="layers that stay as they are: names or patterns, as `encoder.*`")
 
 
@@ -195,7 +203,9 @@ Size = Annotated[list[Annotated[int, Field(ge=16, le=8192)]], BeforeValidator(_p
 
 
 class Recipe(Part):
-    task: Literal["semantic"] = Field("semantic", description="one class a pixel")
+    task: Literal["semantic", "instance"] = Field(
+        "semantic", description="semantic: one class a pixel; instance: every object by itself, with box and mask"
+    )
     data: Sources = Field(
         min_length=1, description="labelled images: a path, or a list of {path, format, classes, weight}"
     )
@@ -250,10 +260,8 @@ class Recipe(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _overlapping_classes_have_their_own_loss(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and tree.get("multilabel") is True and "loss" not in tree:
-            return {**tree, "loss": {"bce": 1.0, "dice": 1.0}}
-        return tree
+    def _left_out(cls, tree: Any) -> Any:
+        return with_defaults(tree) if isinstance(tree, dict) else tree
 
     @property
     def height(self) -> int:

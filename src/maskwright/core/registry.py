@@ -136,6 +136,8 @@ EXTRAS = {
 EXTRAS |= {"safetensors": "train", "psutil": "train", "jinja2": "train"}
 EXTRAS |= {"transformers": "transformers"}
 EXTRAS |= {"av": "video"}
+EXTRAS |= {"lmdb": "lmdb"}
+EXTRAS |= {"scipy": "mat"}
 EXTRAS |= {"onnxruntime": "onnx", "onnx": "train"}
 
 

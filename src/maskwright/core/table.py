@@ -120,12 +120,14 @@ class Data(Sequence[Record]):
     ids: Strings
     images: Strings
     label_maps: Strings  # "" = none
+    objects: Strings  # "" = none
     attributes: Strings  # JSON, "" = none
     sizes: np.ndarray  # int32 (N, 2), height and width
     split: np.ndarray  # int16 (N,), index into split_names, -1 = in no list
     split_names: tuple[str, ...]
-    coding: np.ndarray  # int16 (N,), index into codings, -1 = none
+    coding: np.ndarray  # int32 (N,), index into codings, -1 = none
     codings: tuple[Coding, ...]
+    components: np.ndarray  # int32 (N,), least pixels of a piece, 0 = pieces are no objects
     upright: np.ndarray  # bool (N,)
     source: np.ndarray  # int16 (N,)
     first_region: np.ndarray  # int64 (N,)
@@ -158,6 +160,8 @@ class Data(Sequence[Record]):
             regions=tuple(self.regions.region(n) for n in numbers if self.regions.label[n] != DROPPED),
             label_map=self.label_maps[i] or None,
             coding=None if self.coding[i] < 0 else self.codings[self.coding[i]],
+            objects=self.objects[i] or None,
+            components=int(self.components[i]),
             split=None if self.split[i] < 0 else self.split_names[self.split[i]],
             upright=bool(self.upright[i]),
             source=int(self.source[i]),
@@ -170,8 +174,9 @@ class Data(Sequence[Record]):
     def select(self, indices: np.ndarray | Sequence[int]) -> Data:
         """The images at these positions, in this order; the region arrays are shared, not copied."""
         i = np.asarray(indices, np.int64)
-        strings = {name: getattr(self, name).take(i) for name in ("ids", "images", "label_maps", "attributes")}
-        columns = ("sizes", "split", "coding", "upright", "source", "first_region", "num_regions")
+        texts = ("ids", "images", "label_maps", "objects", "attributes")
+        strings = {name: getattr(self, name).take(i) for name in texts}
+        columns = ("sizes", "split", "coding", "components", "upright", "source", "first_region", "num_regions")
         return replace(self, **strings, **{name: getattr(self, name)[i] for name in columns})
 
     def region_numbers(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,9 +197,10 @@ class Packer:
         self._ids: list[str] = []
         self._images: list[str] = []
         self._label_maps: list[str] = []
+        self._objects: list[str] = []
         self._attributes: list[str] = []
         self._columns: dict[str, array[int]] = {
-            name: array("q") for name in ("height", "width", "split", "coding", "upright", "source")
+            name: array("q") for name in ("height", "width", "split", "coding", "components", "upright", "source")
         }
         self._split_names: dict[str, int] = {}
         self._codings: dict[Coding, int] = {}
@@ -213,6 +219,8 @@ class Packer:
         *,
         label_map: str | None = None,
         coding: Coding | None = None,
+        objects: str | None = None,
+        components: int = 0,
         split: str | None = None,
         upright: bool = True,
         source: int = 0,
@@ -222,10 +230,11 @@ class Packer:
         self._ids.append(id)
         self._images.append(path)
         self._label_maps.append(label_map or "")
+        self._objects.append(objects or "")
         self._attributes.append(json.dumps(dict(attributes)) if attributes else "")
         split_number = -1 if split is None else self._split_names.setdefault(split, len(self._split_names))
         coding_number = -1 if coding is None else self._codings.setdefault(coding, len(self._codings))
-        row = (size[0], size[1], split_number, coding_number, upright, source)
+        row = (size[0], size[1], split_number, coding_number, components, upright, source)
         for column, value in zip(self._columns.values(), row, strict=True):
             column.append(value)
 
@@ -263,7 +272,7 @@ class Packer:
 
     def record(self, record: Record) -> None:
         """Adds a whole Record."""
-        names = ("label_map", "coding", "split", "upright", "source", "attributes")
+        names = ("label_map", "coding", "objects", "components", "split", "upright", "source", "attributes")
         self.image(record.id, record.image, record.size, **{n: getattr(record, n) for n in names})
         for r in record.regions:
             flat = [p.reshape(-1) for p in r.polygons]
@@ -298,12 +307,14 @@ class Packer:
             ids=Strings.pack(self._ids),
             images=Strings.pack(self._images),
             label_maps=Strings.pack(self._label_maps),
+            objects=Strings.pack(self._objects),
             attributes=Strings.pack(self._attributes),
             sizes=np.stack([column["height"], column["width"]], axis=1).astype(np.int32),
             split=column["split"].astype(np.int16),
             split_names=tuple(self._split_names),
-            coding=column["coding"].astype(np.int16),
+            coding=column["coding"].astype(np.int32),
             codings=tuple(self._codings),
+            components=column["components"].astype(np.int32),
             upright=column["upright"].astype(bool),
             source=column["source"].astype(np.int16),
             first_region=np.cumsum(num_regions) - num_regions,

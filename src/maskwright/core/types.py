@@ -1,4 +1,4 @@
-"""The nouns of the house: Region, Coding, Record, Prediction. Data, the table that holds records, is in `core/table.py`.
+"""The nouns of the house: Region, Coding, Record, Prediction, Instances. Data, the table of records, is in `core/table.py`.
 
 Pixel conventions, everywhere:
 - images: uint8 RGB (H, W, 3), EXIF orientation applied
@@ -11,8 +11,10 @@ Pixel conventions, everywhere:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from maskwright.core.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
 Network = Callable[
     ["np.ndarray"], "np.ndarray"
 ]  # float32 (1, 3, h, w), 0..255 -> logits float32 (1, C, h, w); thread-safe
+# float32 (1, 3, h, w), 0..255 -> what OBJECT_OUTPUTS names, of N objects, boxes in pixels of the input; thread-safe
+ObjectNetwork = Callable[["np.ndarray"], "tuple[np.ndarray, ...]"]
+OBJECT_OUTPUTS = ("boxes", "labels", "scores", "masks")  # (N, 4), (N,) from 1, (N,), (N, 1, m, m) inside the boxes
 
 VOID = 255
+SURE = 0.5  # objects of a higher score are those that a person is shown where no threshold was chosen
 MAX_CLASSES = 255
 BACKGROUND = "background"
 
@@ -53,24 +59,30 @@ class Coding:
     labels: as long as `values`; the class index (or VOID) of each value.
     colour: the file is read as RGB instead of as indices.
     threshold: None, or a grey level: pixels at or above it read as 255, all others as 0, before the table is used.
-    A stored value that is not in `values` is refused by `imaging.masks.read_label_map`, never guessed.
+    others: None, or the class index (or VOID) of every value that is not in `values` (maps of object numbers).
+    With `others` None such a value is refused by `imaging.masks.read_label_map`, never guessed.
     """
 
     values: tuple[int, ...]
     labels: tuple[int, ...]
     colour: bool = False
     threshold: int | None = None
+    others: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image before any pixel is read, with what is drawn on it: regions, or a label-map file.
+    """One image before any pixel is read, with what is drawn on it: regions, or label-map files.
 
     id: unique within its Data and stable between runs; what split files and tables show.
     image: path of the image file.
     size: height, width of the image as displayed (after EXIF orientation when `upright`).
     upright: apply the image's EXIF orientation (False: the labels fit only the stored pixels).
     label_map, coding: path of the label-map file and how to read it, or None.
+    objects: path of a map of object numbers, or None: 0 is no object; the highest value of its depth (255; 65535 with 16
+      bits; VOC's void colour where it holds colours) is no object and counts nowhere.
+    components: 0, or the least pixels from which a connected piece of one class in the label map is an object; only
+      where somebody asked for it.
     split: name of the official list the image is in ("train", "val", "test", ...), or None.
     source: index of the data set it came from, when a recipe names several.
     """
@@ -81,6 +93,8 @@ class Record:
     regions: tuple[Region, ...] = ()
     label_map: str | None = None
     coding: Coding | None = None
+    objects: str | None = None
+    components: int = 0
     split: str | None = None
     upright: bool = True
     source: int = 0
@@ -125,6 +139,82 @@ class Prediction:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Prediction, (self.label_map, self.classes, self.confidence, self.image, self.masks)
+
+    def _repr_html_(self) -> str | None:
+        return self.shown(self) if self.shown is not None else None
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Instances:
+    """What an instance model says of one image: N objects at the image's own size; their masks may overlap.
+
+    labels: int64 (N,), indices into `classes`. scores: float32 (N,), 0..1.
+    boxes: float64 (N, 4), x0, y0, x1, y1 in pixels, right and bottom exclusive.
+    counts: uint32 run-lengths of each object, column-major, zeros first; () where only boxes are known.
+    size: height, width.
+    image: where the pixels came from, when that was a file.
+    shown: draws it as HTML for a notebook; the Predictor gives it, a copy in another process does not have it.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    counts: tuple[np.ndarray, ...]
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    image: str | None = None
+    shown: Callable[[Instances], str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, kept: np.ndarray) -> Instances:
+        """Some of the objects. kept: bool (N,), or int positions in the order that is wanted."""
+        import numpy as np
+
+        positions = np.arange(len(self))[kept]
+        counts = tuple(self.counts[index] for index in positions.tolist()) if self.counts else ()
+        some = {"labels": self.labels, "scores": self.scores, "boxes": self.boxes}
+        return replace(self, **{name: column[positions] for name, column in some.items()}, counts=counts)
+
+    def mask(self, index: int) -> np.ndarray:
+        """bool (H, W), the pixels of one object. Raises DataError where only boxes are known."""
+        import numpy as np
+
+        if not self.counts:
+            raise DataError("only boxes are known of these objects, no masks", place=self.image)
+        height, width = self.size
+        runs = self.counts[index]
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+
+    def masks(self) -> np.ndarray:
+        """bool (N, H, W). Raises DataError where only boxes are known."""
+        import numpy as np
+
+        masks = np.zeros((len(self), *self.size), np.bool_)
+        for index in range(len(self)):
+            masks[index] = self.mask(index)
+        return masks
+
+    def areas(self) -> np.ndarray:
+        """float64 (N,), the pixels of each object; of its box where only boxes are known."""
+        import numpy as np
+
+        if self.counts or not len(self):
+            return np.array([runs[1::2].sum(dtype=np.int64) for runs in self.counts], np.float64)
+        return (self.boxes[:, 2:] - self.boxes[:, :2]).clip(min=0).prod(axis=1)
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for label in self.labels.tolist():
+            counts[self.classes[label]] = counts.get(self.classes[label], 0) + 1
+        listed = ", ".join(f"{number} x {name}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1]))
+        kind = "" if self.counts or not len(self) else ", boxes only"
+        height, width = self.size
+        return f"Instances({self.image or 'pixels'}, {height} x {width}{kind}: {listed or 'nothing'})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Instances, (self.labels, self.scores, self.boxes, self.counts, self.size, self.classes, self.image)
 
     def _repr_html_(self) -> str | None:
         return self.shown(self) if self.shown is not None else None

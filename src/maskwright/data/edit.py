@@ -65,7 +65,12 @@ def _relabelled(data: Data, classes: tuple[str, ...], new: Sequence[int | None])
     table = np.array([DROPPED if n is None else n for n in new] + [DROPPED], np.int16)  # DROPPED = -1 finds the last
     missing = 0 if BACKGROUND in classes else VOID
     codings = tuple(
-        replace(coding, labels=tuple(_coded(label, new, missing) for label in coding.labels)) for coding in data.codings
+        replace(
+            coding,
+            labels=tuple(_coded(label, new, missing) for label in coding.labels),
+            others=None if coding.others is None else _coded(coding.others, new, missing),
+        )
+        for coding in data.codings
     )
     regions = replace(data.regions, label=table[data.regions.label])
     return replace(data, classes=classes, codings=codings, regions=regions)
@@ -76,6 +81,20 @@ def _coded(label: int, new: Sequence[int | None], missing: int) -> int:
         return VOID
     mapped = new[label]
     return missing if mapped is None else mapped
+
+
+def with_components(data: Data, least: int) -> Data:
+    """Connected pieces (8 neighbours) of one class become objects in label maps that know no objects.
+
+    least: pixels below which a piece is none, from 1. Raises RecipeError for less, and where no label map is of that kind.
+    """
+    if least < 1:
+        raise RecipeError(f"must be at least 1 pixel (got {least})", place="components")
+    bare = (data.coding >= 0) & (np.diff(data.objects.starts) == 0)
+    if not bare.any():
+        hint = "its objects are drawn or numbered one by one already"
+        raise RecipeError("there is no label map without objects here", place="components", hint=hint)
+    return replace(data, components=np.where(bare, least, data.components).astype(np.int32))
 
 
 # -------------------------------------------------------------------------------------------------------------- merging
@@ -107,12 +126,14 @@ def merge(sources: Sequence[Data]) -> Data:
         ids=_unique_ids([d.ids for d in alike]),
         images=_joined([d.images for d in alike]),
         label_maps=_joined([d.label_maps for d in alike]),
+        objects=_joined([d.objects for d in alike]),
         attributes=_joined([d.attributes for d in alike]),
         sizes=np.concatenate([d.sizes for d in alike]),
-        split=np.concatenate(split),
+        split=np.concatenate(split).astype(np.int16),
         split_names=tuple(split_names),
         coding=np.concatenate(coding),
         codings=tuple(codings),
+        components=np.concatenate([d.components for d in alike]),
         upright=np.concatenate([d.upright for d in alike]),
         source=np.repeat(np.arange(len(alike)), [len(d) for d in alike]).astype(np.int16),
         first_region=np.concatenate([d.first_region + o for d, o in zip(alike, offsets)]),
@@ -122,7 +143,7 @@ def merge(sources: Sequence[Data]) -> Data:
 
 
 def _renumbered(numbers: np.ndarray, new: Sequence[int]) -> np.ndarray:
-    return np.array([*new, -1], np.int16)[numbers]  # -1, none, finds the last
+    return np.array([*new, -1], np.int32)[numbers]  # -1, none, finds the last
 
 
 def _joined(parts: Sequence[Strings]) -> Strings:

@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from maskwright.core import events, files
-from maskwright.core.errors import DataError, SetupError
+from maskwright.core import events
+from maskwright.core.errors import DataError
 from maskwright.core.table import DROPPED, Data, Strings
-from maskwright.core.types import VOID, Record
+from maskwright.core.types import VOID, Record, Region
 from maskwright.core.words import counted
+from maskwright.data import inspect_cache
 from maskwright.data.ledger import Ledger
-from maskwright.imaging import images, masks
+from maskwright.imaging import images, masks, stores
+from maskwright.imaging.objects import objects_of
 
-VERSION = 2  # a higher one when results change: old cache files are then left alone
 DIM = 32  # grey levels of 255; a 16-bit image that is darker all over uses only its lowest bits
 TINY = 16  # pixels; smaller objects vanish at most networks' sizes
 
@@ -41,7 +41,8 @@ class Inspected:
     union: int64 (N, C), pixels that the objects of each class cover together, hidden ones and crowds included; for
         label-map files and for background the same as `pixels`.
     void: int64 (N,), pixels that count nowhere.
-    objects: int64 (C,), regions of each class, crowds included; label-map files have none.
+    objects: int64 (C,), regions of each class, crowds included, and the objects of number maps; else label maps have none.
+    numbered: int64 (N, C), the objects of number maps in each image.
     digests: N content hashes of the image files.
     """
 
@@ -50,6 +51,7 @@ class Inspected:
     union: np.ndarray
     void: np.ndarray
     objects: np.ndarray
+    numbered: np.ndarray
     digests: Strings
 
     @property
@@ -60,7 +62,8 @@ class Inspected:
     def select(self, indices: np.ndarray | Sequence[int]) -> Inspected:
         """The images at these positions, in this order."""
         i = np.asarray(indices, np.int64)
-        return _counted(self.data.select(i), self.pixels[i], self.union[i], self.void[i], self.digests.take(i))
+        pixels, union, void, numbered = self.pixels[i], self.union[i], self.void[i], self.numbered[i]
+        return _counted(self.data.select(i), pixels, union, void, numbered, self.digests.take(i))
 
     @property
     def digest_of(self) -> dict[str, str]:
@@ -73,9 +76,9 @@ def inspect(data: Data, ledger: Ledger, *, workers: int | None = None) -> Inspec
 
     workers: threads; left out: one a core.
     """
-    keys = [_key(record) for record in data]
-    path = _cache_path(data)
-    known = _load(path, _row_type(len(data.classes)))
+    keys = [inspect_cache.key_of(record) for record in data]
+    path = inspect_cache.file_of(data)
+    known = inspect_cache.load(path, _row_type(len(data.classes)))
     rows = np.zeros(len(data), _row_type(len(data.classes)))
     todo = []
     for i, key in enumerate(keys):
@@ -92,7 +95,7 @@ def inspect(data: Data, ledger: Ledger, *, workers: int | None = None) -> Inspec
         whole = [i for i in range(len(data)) if i not in trouble and keys[i]]
         for n in whole:
             rows["key"][n] = np.frombuffer(keys[n], np.uint8)
-        _store(path, rows[whole])
+        inspect_cache.store(path, rows[whole])
     return _told(data, rows, trouble, ledger)
 
 
@@ -106,16 +109,20 @@ def _told(data: Data, rows: np.ndarray, trouble: dict[int, _Trouble], ledger: Le
         why = "labels fit the image before EXIF rotation, which is left out"
         ledger.revise("image", data.images[n], "repaired", why)
     data = replace(data, sizes=rows["size"].astype(np.int32), upright=rows["upright"])
-    pixels, union, void = (rows[name].astype(np.int64) for name in ("pixels", "union", "void"))
-    inspected = _counted(data, pixels, union, void, Strings.pack(d.tobytes().hex() for d in rows["digest"]))
+    pixels, union, void, numbered = (rows[name].astype(np.int64) for name in ("pixels", "union", "void", "numbered"))
+    for n in np.flatnonzero(rows["flat"]).tolist():
+        _ignore_flat(data, n, ledger)
+    inspected = _counted(data, pixels, union, void, numbered, Strings.pack(d.tobytes().hex() for d in rows["digest"]))
     _note(inspected, rows, ledger)
     return inspected
 
 
-def _counted(data: Data, pixels: np.ndarray, union: np.ndarray, void: np.ndarray, digests: Strings) -> Inspected:
+def _counted(
+    data: Data, pixels: np.ndarray, union: np.ndarray, void: np.ndarray, numbered: np.ndarray, digests: Strings
+) -> Inspected:
     labels = data.regions.label[data.region_numbers()[1]]
-    objects = np.bincount(labels[labels != DROPPED], minlength=len(data.classes)).astype(np.int64)
-    return Inspected(data, pixels, union, void, objects, digests)
+    objects = np.bincount(labels[labels != DROPPED], minlength=len(data.classes)) + numbered.sum(axis=0)
+    return Inspected(data, pixels, union, void, objects.astype(np.int64), numbered, digests)
 
 
 # ----------------------------------------------------------------------------------------------------------- one record
@@ -141,9 +148,11 @@ def _row_type(num_classes: int) -> np.dtype[Any]:
             ("alpha", np.bool_),
             ("dim", np.bool_),
             ("tiny", np.int32),
+            ("flat", np.int32),  # objects without a pixel
             ("void", np.int32),
             ("pixels", np.int32, (num_classes,)),
             ("union", np.int32, (num_classes,)),
+            ("numbered", np.int32, (num_classes,)),
         ]
     )
 
@@ -152,7 +161,7 @@ def _looked_at(data: Data, rows: np.ndarray, i: int) -> _Trouble | None:
     """Fills row i, or says why it cannot."""
     record, row = data[i], rows[i]
     try:
-        content = Path(record.image).read_bytes()
+        content = stores.content(record.image)
         probe = images.probe(content)
         size, upright = _agreed(record, probe)
         pixels = images.read(content, upright=upright)
@@ -160,13 +169,14 @@ def _looked_at(data: Data, rows: np.ndarray, i: int) -> _Trouble | None:
         return _Trouble(_sentence(error))
     except OSError as error:
         return _Trouble(f"cannot be read ({(error.strerror or str(error)).lower()})")
-    record = replace(record, size=size, upright=upright)
+    record, num_classes = replace(record, size=size, upright=upright), len(data.classes)
     try:
         label_map = masks.label_map(record)
+        if record.objects is not None:
+            row["numbered"] = np.bincount(objects_of(record, data.classes).labels, minlength=num_classes)
     except DataError as error:
         return _Trouble(_sentence(error), label_map=record.label_map is not None)
     counts = np.array(Image.fromarray(label_map).histogram())  # quicker than np.bincount
-    num_classes = len(data.classes)
     assert not counts[num_classes:VOID].any(), f"{record.id}: a label beyond the classes"
     row["digest"] = np.frombuffer(blake2b(content, digest_size=16).digest(), np.uint8)
     row["size"], row["upright"] = size, upright
@@ -178,6 +188,7 @@ def _looked_at(data: Data, rows: np.ndarray, i: int) -> _Trouble | None:
     if record.label_map is None:
         row["union"] = masks.class_areas(record, num_classes)
         row["tiny"] = sum(_is_tiny(region) for region in record.regions)
+        row["flat"] = sum(_is_flat(region, size) for region in record.regions)
         if data.has_background:
             row["union"][0] = counts[0]
     return None
@@ -194,12 +205,23 @@ def _agreed(record: Record, probe: images.Probe) -> tuple[tuple[int, int], bool]
     raise DataError(f"the image is {width} x {height} pixels, its labels are for {columns} x {rows}")
 
 
-def _is_tiny(region: Any) -> bool:
+def _is_tiny(region: Region) -> bool:
     """By its run-lengths, or by the box around its polygons, which is never smaller than the object."""
     if region.counts is not None:
         return int(region.counts[1::2].sum()) < TINY
     points = np.concatenate(region.polygons) if region.polygons else np.zeros((1, 2))
     return float(np.prod(points.max(axis=0) - points.min(axis=0))) < TINY
+
+
+def _is_flat(region: Region, size: tuple[int, int]) -> bool:
+    """Whether it has no pixel; only outlines around next to nothing are drawn to find out."""
+    if region.counts is not None:
+        return not region.counts[1::2].any()
+    for points in region.polygons:
+        x, y = points.T
+        if abs(x[1:] @ y[:-1] - x[:-1] @ y[1:] + x[0] * y[-1] - x[-1] * y[0]) > 2 * TINY:  # twice its area
+            return False
+    return not masks.region_counts([region], size)[0][1::2].any()
 
 
 def _sentence(error: DataError) -> str:
@@ -221,14 +243,23 @@ def _refuse(data: Data, i: int, trouble: _Trouble, ledger: Ledger) -> None:
         ledger.revise("annotation", item, "ignored", why)
 
 
+def _ignore_flat(data: Data, i: int, ledger: Ledger) -> None:
+    """Tells the objects of an image that have no pixel."""
+    record = data[i]
+    for region in record.regions:
+        if _is_flat(region, record.size):
+            name = f"annotation {region.id} of {record.image}" if region.id >= 0 else f"an annotation of {record.image}"
+            told = (n.item for n in ledger.of("repaired") if n.kind == "annotation" and n.item.endswith(name))
+            ledger.revise("annotation", next(told, name), "ignored", "its outline encloses no pixel")
+
+
 def _annotation_items(data: Data, i: int, ledger: Ledger) -> list[str]:
     """What the ledger calls the regions of an image: those with a line as it stands there, the others by their ids."""
     tail = f" of {data.images[i]}"
     told = [n.item for n in ledger.of("repaired") if n.kind == "annotation" and n.item.endswith(tail)]
     ids = data.regions.id[data.first_region[i] : data.first_region[i] + data.num_regions[i]]
-    names = [
-        f"annotation {id}{tail}" if id >= 0 else f"an annotation{tail}" for id in sorted(ids.tolist(), reverse=True)
-    ]
+    numbers = sorted(ids.tolist(), reverse=True)
+    names = [f"annotation {id}{tail}" if id >= 0 else f"an annotation{tail}" for id in numbers]
     others = [name for name in names if not any(item.endswith(name) for item in told)]
     return told + others[: len(names) - len(told)]
 
@@ -249,13 +280,10 @@ def _note(found: Inspected, rows: np.ndarray, ledger: Ledger) -> None:
     missing = (found.union.sum(axis=0) == 0) & ((found.objects > 0) | ~drawn.any())  # without objects: the reader knew
     if absent := [data.classes[c] for c in np.flatnonzero(missing)]:
         ledger.note(f"{counted(len(absent), 'class has', 'classes have')} no pixel: {_few(absent)}")
-    _note_images(
-        ledger, drawn & (rows["frames"] > 1), where, "is animated, its", "are animated, their", "first frame is used"
-    )
+    moving = drawn & (rows["frames"] > 1)
+    _note_images(ledger, moving, where, "is animated, its", "are animated, their", "first frame is used")
     _note_images(ledger, rows["alpha"], where, "has", "have", "transparency, which is laid over white")
-    dim = (
-        "16 bits of which only the lowest say something, and so nothing but black to show: scale the values to 16 bits"
-    )
+    dim = "16 bits of which only the lowest say something, so nothing but black to show: scale the values to 16 bits"
     _note_images(ledger, rows["dim"], where, "has", "have", dim)
     _note_images(ledger, rows["turned"], where, "is", "are", "mirrored or half-turned by EXIF, taken as displayed")
     all_void = found.void == data.sizes.astype(np.int64).prod(axis=1)
@@ -294,52 +322,6 @@ def _few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-# ---------------------------------------------------------------------------------------------------------------- cache
-
-
 def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _key(record: Record) -> bytes:
-    """All that a row hangs on, 16 bytes; b"" when a file is missing."""
-    key = blake2b(digest_size=16)
-    for path in (record.image, record.label_map):
-        if path is None:
-            continue
-        try:
-            stat = os.stat(path)
-        except OSError:
-            return b""
-        key.update(f"{path}\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
-    key.update(repr((record.size, record.upright, record.coding)).encode())
-    for region in record.regions:
-        key.update(f"\0{region.label} {region.crowd} {len(region.polygons)}".encode())
-        for values in (*region.polygons, region.counts):
-            key.update(b"" if values is None else f"\0{len(values)}\0".encode() + values.tobytes())
-    return key.digest()
-
-
-def _cache_path(data: Data) -> Path:
-    """One file for each list of images and number of classes."""
-    name = blake2b(data.images.buffer.tobytes() + f"{VERSION} {len(data.classes)}".encode(), digest_size=12)
-    return files.cache_folder() / "inspect" / f"{name.hexdigest()}.npy"
-
-
-def _load(path: Path, row_type: np.dtype[Any]) -> dict[bytes, np.void]:
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return {}
-    if rows.dtype != row_type or rows.ndim != 1:
-        return {}
-    return {row["key"].tobytes(): row for row in rows}
-
-
-def _store(path: Path, rows: np.ndarray) -> None:
-    try:
-        with files.written_whole(path) as temporary, temporary.open("wb") as file:
-            np.save(file, rows, allow_pickle=False)
-    except SetupError as error:
-        events.say(f"what was found is not kept for the next time: {error}")

@@ -20,11 +20,12 @@ from pydantic import TypeAdapter
 from maskwright.core.errors import DataError, SetupError
 from maskwright.core.recipe import check_entry
 from maskwright.core.table import Data
-from maskwright.data.formats import FORMATS
+from maskwright.data.formats import FORMATS, coco_json, xml_tree
 from maskwright.data.ledger import Ledger
 from maskwright.imaging.images import is_image_name
 
 SURE_ENOUGH = 0.3
+MOST_BYTES = 50_000_000  # of a label file that is parsed only to say what is wrong with it
 _PULL = "run `git lfs pull` in its repository"
 _ARCHIVES = {b"PK\3\4": "unzip", b"\x1f\x8b": "tar -xzf", b"BZh": "tar -xjf", b"\xfd7zXZ": "tar -xJf"}
 _ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz", ".xz", ".txz", ".7z", ".rar"}
@@ -168,6 +169,11 @@ def _unknown(path: Path, answers: list[_Answer]) -> DataError:
         if packed is not None:
             hint = f"unpack it first: {_unpacker(packed, _head(packed))} {packed.name}"
             return DataError(f"holds an archive, {packed.name}, and no labelled images", place=path, hint=hint)
+        broken = next(filter(None, map(_broken, few)), None)
+        if broken is not None:
+            place = Path(str(broken.place))
+            what = f"no label format is recognised, and {place.relative_to(path)} {broken.what}"
+            return DataError(what, place=path, hint=broken.hint)
     looked = "; ".join(f"{answer.name}: {answer.reason}" for answer in answers)
     nearby = _recognised_nearby(path)
     hint = f"`{nearby[0]}` looks like {nearby[1]}" if nearby else "say which with `--format` if you know it"
@@ -183,6 +189,19 @@ def _recognised_nearby(path: Path) -> tuple[Path, str] | None:
         best = max((_asked(name, folder) for name in FORMATS), key=lambda answer: answer.sure)
         if best.sure > SURE_ENOUGH:
             return folder, best.name
+    return None
+
+
+def _broken(file: Path) -> DataError | None:
+    """Why a JSON or XML is none, one that a format would know if it were whole."""
+    read = {".json": coco_json.parsed, ".xml": xml_tree.parsed}.get(file.suffix.lower())
+    try:
+        if read is not None and file.stat().st_size <= MOST_BYTES:
+            read(file)
+    except OSError:
+        return None
+    except DataError as error:
+        return DataError(error.what, place=file, hint=error.hint)
     return None
 
 

@@ -160,7 +160,8 @@ def _open(source: Source, ledger: Ledger, key: str) -> tuple[Data, str]:
     events.say(f"{source.path}: {opened.format} ({opened.reason}), {counted(len(opened.data), 'image')}")
     try:
         data = edit.map_classes(opened.data, source.classes) if source.classes else opened.data
-        return (edit.keep_classes(data, source.keep) if source.keep else data), opened.format
+        data = edit.keep_classes(data, source.keep) if source.keep else data
+        return (edit.with_components(data, int(source.components)) if source.components else data), opened.format
     except RecipeError as error:
         raise RecipeError(error.what, place=f"{key}.{error.place}: {source.path}", hint=error.hint) from error
     except MaskwrightError as error:

@@ -1,4 +1,5 @@
-"""model.onnx: the bare network, `contract: network/1` (float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)).
+"""model.onnx: the bare network, of contract `network/1` (float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)) or, of
+models that find objects, `objects/1` (see `onnx_objects`).
 
 The file carries the model's description in its metadata and the figures of a parity check on real images; a file that
 disagrees with the trained network is never written.
@@ -6,13 +7,11 @@ disagrees with the trained network is never written.
 
 from __future__ import annotations
 
-import copy
 import json
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,8 +20,11 @@ from maskwright.core import events, files
 from maskwright.core.errors import ModelError
 from maskwright.core.registry import missing_package
 from maskwright.core.types import Network
+from maskwright.exports import onnx_files
 
 if TYPE_CHECKING:
+    from maskwright.exports.onnx_objects import ObjectParity
+    from maskwright.models.instance_segmenter import InstanceSegmenter
     from maskwright.models.segmenter import Segmenter
 
 OPSET = 17
@@ -44,10 +46,19 @@ class Parity:
     size_mb: float = 0.0
     opset: int = OPSET
 
+    def words(self) -> str:
+        changed = f"{100 * self.pixels_changed:.4f} % of the pixels answered differently"
+        return f"largest logit difference {self.max_logit_difference:.2g}, {changed}"
+
 
 def onnx(
-    segmenter: Segmenter, description: Description, out: Path, pixels: Sequence[np.ndarray], *, opset: int = OPSET
-) -> Parity:
+    segmenter: Segmenter | InstanceSegmenter,
+    description: Description,
+    out: Path,
+    pixels: Sequence[np.ndarray],
+    *,
+    opset: int = OPSET,
+) -> Parity | ObjectParity:
     """Writes model.onnx and returns how well it agrees with the segmenter.
 
     pixels: float32 (1, 3, h, w) inputs, 0..255, of real images; at least one.
@@ -61,15 +72,30 @@ def onnx(
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_package(error.name or "onnx", "the ONNX export") from error
+    from maskwright.exports import onnx_objects
+    from maskwright.models.instance_segmenter import InstanceSegmenter
+
+    parity: Parity | ObjectParity
+    with files.written_whole(Path(out)) as temporary:
+        if isinstance(segmenter, InstanceSegmenter):
+            parity = onnx_objects.write(segmenter, description, temporary, opset, pixels, Path(out))
+        else:
+            parity = _write(segmenter, description, temporary, opset, pixels, Path(out))
+        parity = replace(parity, size_mb=round(temporary.stat().st_size / 1e6, 3), opset=opset)
+        onnx_files.describe(temporary, {"parity": json.dumps(asdict(parity))})
+        onnx_package.checker.check_model(str(temporary))
+    return parity
+
+
+def _write(
+    segmenter: Segmenter, description: Description, path: Path, opset: int, pixels: Sequence[np.ndarray], out: Path
+) -> Parity:
+    """The network in a new file at `path`. Raises ModelError, naming `out`, when it disagrees with the segmenter."""
     from maskwright.prediction import with_torch
 
-    with files.written_whole(Path(out)) as temporary:
-        network = _exported(segmenter, description, temporary, opset, pixels)
-        parity = _compare(with_torch.live(segmenter), network, pixels, description.multilabel)
-        _judge(parity, Path(out))
-        parity = Parity(**{**asdict(parity), "size_mb": round(temporary.stat().st_size / 1e6, 3), "opset": opset})
-        _describe(temporary, {"parity": json.dumps(asdict(parity))})
-        onnx_package.checker.check_model(str(temporary))
+    network = _exported(segmenter, description, path, opset, pixels)
+    parity = _compare(with_torch.live(segmenter), network, pixels, description.multilabel)
+    _judge(parity, out)
     return parity
 
 
@@ -80,9 +106,10 @@ def _exported(
     from maskwright.prediction import views, with_onnx, with_torch
 
     def exported(*, any_size: bool) -> Network:
-        _export(segmenter, description, path, opset, any_size=any_size)
-        _describe(path, {"contract": with_onnx.CONTRACT, with_onnx.KEY: json.dumps(description.to_json())})
-        return with_onnx.open_file(path)[0]
+        axes = {0: "n", 2: "h", 3: "w"} if any_size else {0: "n"}
+        onnx_files.export(segmenter, description, path, opset, ("logits",), {"image": axes, "logits": axes})
+        network: Any = with_onnx.open_file(path)[0]
+        return cast(Network, network)
 
     sizes = {views.scaled(description.size, scale) for scale in description.tta["scales"]} - {description.size}
     if not sizes:
@@ -97,36 +124,6 @@ def _exported(
         size = "{} x {}".format(*description.size)
         events.warn(f"model.onnx takes {size} alone, so predicting at other scales needs torch ({reason})")
         return exported(any_size=False)
-
-
-def _export(segmenter: Segmenter, description: Description, path: Path, opset: int, *, any_size: bool) -> None:
-    import torch
-
-    axes = {0: "n", 2: "h", 3: "w"} if any_size else {0: "n"}
-    example = torch.zeros(1, 3, *description.size)
-    model = copy.deepcopy(segmenter).eval().cpu()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the older exporter announces its age; the newer one ignores opset and size
-        torch.onnx.export(
-            model,
-            (example,),
-            str(path),
-            dynamo=False,
-            opset_version=opset,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": axes, "logits": axes},
-        )
-
-
-def _describe(path: Path, metadata: dict[str, str]) -> None:
-    import onnx as onnx_package
-
-    model = onnx_package.load(str(path))
-    model.producer_name = "maskwright"
-    have = {entry.key: entry.value for entry in model.metadata_props}
-    onnx_package.helper.set_model_props(model, {**have, **metadata})
-    onnx_package.save(model, str(path))
 
 
 def _compare(trained: Network, exported: Network, pixels: Sequence[np.ndarray], multilabel: bool = False) -> Parity:

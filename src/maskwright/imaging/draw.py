@@ -81,7 +81,7 @@ def sheet(
         corner = (x + (width - small.width) // 2, y + (height - small.height) // 2)
         page.paste(small, corner, small if small.mode == "RGBA" else None)
         if captions is not None:
-            pen.text((x + width // 2, y + height + 3), _shortened(captions[i], font, width), INK, font, anchor="ma")
+            pen.text((x + width // 2, y + height + 3), shortened(captions[i], font, width), INK, font, anchor="ma")
     return np.array(page)
 
 
@@ -111,7 +111,7 @@ def _outlines(label_map: np.ndarray, width: int) -> np.ndarray:
     return edge
 
 
-def _shortened(text: str, font: Any, width: int) -> str:
+def shortened(text: str, font: Any, width: int) -> str:
     """The text in letters that the built-in font has, cut with dots where it is wider than `width` pixels."""
     text = unicodedata.normalize("NFKD", text)
     text = "".join(c for c in text if not unicodedata.combining(c)).encode("ascii", "replace").decode()

@@ -27,6 +27,7 @@ from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.files import written_whole
 from maskwright.core.registry import suggestion
 from maskwright.core.types import VOID
+from maskwright.imaging import stores
 from maskwright.imaging.palette import palette as house_palette
 
 Source = str | Path | bytes
@@ -183,14 +184,19 @@ def fit_label_map(label_map: np.ndarray, fitting: Fitting) -> np.ndarray:
     """
     height, width = label_map.shape
     top, left, h, w = fitting.box
-    rows = (2 * np.arange(h) + 1) * height // (2 * h)
-    columns = (2 * np.arange(w) + 1) * width // (2 * w)
+    rows, columns = sources((height, width), fitting)
     inner = label_map.take(rows, axis=0).take(columns, axis=1)
     if (h, w) == fitting.size:
         return inner
     canvas = np.full(fitting.size, VOID, np.uint8)
     canvas[top : top + h, left : left + w] = inner
     return canvas
+
+
+def sources(original: tuple[int, int], fitting: Fitting) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column of an image of `original` (H, W) under the centre of each pixel of the box: int64 (h,), (w,)."""
+    (height, width), (_, _, h, w) = original, fitting.box
+    return (2 * np.arange(h) + 1) * height // (2 * h), (2 * np.arange(w) + 1) * width // (2 * w)
 
 
 def save_label_map(path: str | Path, label_map: np.ndarray, palette: np.ndarray | None = None) -> None:
@@ -218,6 +224,8 @@ def opened(source: Source) -> Iterator[Any]:
     """A Pillow picture whose header is sane; whatever Pillow raises inside the block becomes a DataError."""
     place = "the image" if isinstance(source, bytes) else source
     head = b""
+    if stores.is_stored(source):
+        source = stores.content(str(source))
     try:
         with BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             head, num_bytes = file.read(1024), file.seek(0, os.SEEK_END)

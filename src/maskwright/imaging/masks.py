@@ -16,9 +16,10 @@ from PIL import Image
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import VOID, Coding, Record, Region
-from maskwright.imaging import images
+from maskwright.imaging import images, mat_files
 
 Size = tuple[int, int]
+VOID_NUMBERS = (255, 65535, 0xE0E0C0)  # of maps of object numbers: 8 bits, 16 bits, VOC's colours
 _STRIP = 64  # columns turned at a time: a strip fits the cache
 
 
@@ -34,7 +35,8 @@ def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
     """Regions as a label map uint8 (H, W), 0 where nothing is drawn.
 
     Crowds come first, as VOID; then the others, large before small, so that a mirror stays visible on its door; regions
-    of equal area in the order given.
+    of equal area in the order given. Where a labelling tool says what lies above what (the attribute `z_order`, 0 where a
+    region has none), that goes before the area.
     """
     height, width = size
     if not regions:
@@ -43,7 +45,7 @@ def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
     areas = np.array(coco.area(rles), np.int64)
     areas[[region.crowd for region in regions]] = height * width + 1
     canvas = np.zeros((width, height), np.uint8)  # transposed: run-lengths go down the columns
-    for i in np.argsort(-areas, kind="stable").tolist():
+    for i in np.lexsort((-areas, np.array([_level(region) for region in regions]))).tolist():
         left, _, across, _ = coco.to_bbox(rles[i])
         columns = slice(int(left), int(left + across))
         drawn = coco.decode(rles[i]).T[columns].view(bool)
@@ -52,6 +54,12 @@ def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
     for left in range(0, width, _STRIP):
         label_map[:, left : left + _STRIP] = canvas[left : left + _STRIP].T
     return label_map
+
+
+def _level(region: Region) -> float:
+    """Where a region lies in the order of painting: crowds below all, then by `z_order`."""
+    level = region.attributes.get("z_order", 0)
+    return -math.inf if region.crowd else level if isinstance(level, int) and abs(level) < 1 << 31 else 0
 
 
 def class_masks(record: Record, labels: Sequence[int]) -> np.ndarray:
@@ -93,10 +101,32 @@ def read_label_map(path: str | Path, coding: Coding, size: Size) -> np.ndarray:
     known, labels = np.asarray(coding.values, np.int64), np.asarray(coding.labels, np.uint8)
     entry = np.searchsorted(known, found).clip(0, max(0, len(known) - 1))
     strange = known[entry] != found if len(known) else np.ones(len(found), bool)
-    if strange.any():
+    if strange.any() and coding.others is None:
         counts = _tally(found[strange], lengths[strange])
         raise DataError(f"holds values that stand for no class: {_listed(counts, coding.colour)}", place=path)
-    return np.repeat(labels[entry], lengths).reshape(size)
+    meant = labels[entry] if len(labels) else np.zeros(len(found), np.uint8)
+    if coding.others is not None:
+        meant[strange] = coding.others
+    return np.repeat(meant, lengths).reshape(size)
+
+
+def read_numbers(path: str | Path, size: Size) -> tuple[np.ndarray, int]:
+    """A map of object numbers as it is stored, (H, W) of an integer type; and the number that counts nowhere there.
+
+    That number is 255, with 16 bits 65535. A file of several colours gives r << 16 | g << 8 | b as numbers, of which VOC's
+    void colour counts nowhere. Raises DataError as `read_label_map` does.
+    """
+    with images.opened(path) as picture:
+        _check_size(picture, size)
+        _check_exact(picture)
+        if picture.mode in ("RGB", "RGBA"):
+            colours = _colours(picture)
+            if (colours != (colours & 255) * 0x010101).any():
+                return colours, VOID_NUMBERS[-1]
+        numbers = _indices(picture)
+    if numbers.dtype != np.uint8 and numbers.size and (numbers.min() < 0 or numbers.max() > VOID_NUMBERS[1]):
+        raise DataError("holds object numbers outside 0..65535", place=path)
+    return numbers, VOID_NUMBERS[numbers.dtype != np.uint8]
 
 
 def stored_values(path: str | Path, colour: bool, threshold: int | None = None) -> dict[int, int]:
@@ -110,11 +140,26 @@ def region_rle(region: Region, size: Size) -> dict[str, Any]:
     """A region as COCO's compressed run-lengths `{"size": [H, W], "counts": bytes}`; several polygons: their union."""
     height, width = size
     if region.counts is not None:
-        if int(region.counts.sum(dtype=np.uint64)) != height * width:
-            raise DataError(f"the run-lengths of a region do not sum to the {height} x {width} pixels of its image")
+        _check_sum(region.counts, size)
         return coco.fr_py_objects({"size": [height, width], "counts": region.counts.tolist()}, height, width)
     parts = [coco.fr_poly(points.reshape(-1).tolist(), height, width) for points in region.polygons]
     return parts[0] if len(parts) == 1 else coco.merge(parts) if parts else coco.fr_poly([], height, width)
+
+
+def region_counts(regions: Sequence[Region], size: Size) -> list[np.ndarray]:
+    """The run-lengths of many regions, uint32 (n,) each, column-major, zeros first; several polygons: their union."""
+    drawn = [number for number, region in enumerate(regions) if region.counts is None]
+    texts = [region_rle(regions[number], size)["counts"] for number in drawn]
+    counts = [region.counts for region in regions]
+    if texts:
+        pairs, first, num = _uncompressed(texts)
+        for number, start, many in zip(drawn, first.tolist(), num.tolist()):
+            counts[number] = pairs[start:].reshape(-1)[:many].astype(np.uint32)
+    for region, own in zip(regions, counts):
+        if region.counts is not None:
+            _check_sum(region.counts, size)
+        assert own is not None
+    return counts  # type: ignore[return-value]
 
 
 def region_mask(region: Region, size: Size) -> np.ndarray:
@@ -140,6 +185,11 @@ def class_areas(record: Record, num_classes: int) -> np.ndarray:
         rles = [region_rle(region, record.size) for region in record.regions if region.label == label]
         areas[label] = coco.area(coco.merge(rles))
     return areas
+
+
+def _check_sum(counts: np.ndarray, size: Size) -> None:
+    if int(counts.sum(dtype=np.uint64)) != size[0] * size[1]:
+        raise DataError(f"the run-lengths of a region do not sum to the {size[0]} x {size[1]} pixels of its image")
 
 
 def mend_polygon(flat: Any, size: Size) -> tuple[list[float] | None, str | None]:
@@ -196,6 +246,21 @@ def mend_counts(counts: Any, size: Size) -> tuple[np.ndarray | None, str | None]
     return values.astype(np.uint32), None
 
 
+def misfits(texts: Sequence[bytes], pixels: Sequence[int]) -> np.ndarray:
+    """Which compressed run-lengths, of many, do not fit images of so many pixels: bool (N,); `mend_counts` says why."""
+    if not texts:
+        return np.zeros(0, np.bool_)
+    groups = np.frombuffer(b"".join(texts), np.uint8) - 48
+    ends = np.cumsum([len(text) for text in texts]) - 1
+    last = np.flatnonzero(groups < 32)
+    sound = len(last) and groups.max() <= 63 and (groups[ends] < 32).all() and all(texts)
+    if not sound or np.diff(last, prepend=-1).max() > 7:  # one of them cannot be read at all: each by itself
+        return np.array([mend_counts(t, (1, n))[0] is None for t, n in zip(texts, pixels, strict=True)], np.bool_)
+    pairs, first, _ = _uncompressed(texts)
+    negative = np.minimum.reduceat(np.minimum(pairs[:, 0], pairs[:, 1]), first[:-1]) < 0
+    return np.asarray(negative | (np.add.reduceat(pairs[:, 0] + pairs[:, 1], first[:-1]) != pixels), np.bool_)
+
+
 def _uncompressed(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compressed COCO run-lengths as numbers, many strings at once (cocoapi maskApi.c, rleFrString).
 
@@ -207,10 +272,12 @@ def _uncompressed(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.nd
     """
     groups = np.frombuffer(b"".join(texts), np.uint8) - 48
     last = np.flatnonzero(groups < 32)  # the last group of each number
-    begin = np.concatenate(([0], last[:-1] + 1))
-    place = 5 * (np.arange(len(groups)) - np.repeat(begin, last - begin + 1))
-    numbers = np.add.reduceat((groups & 31).astype(np.int64) << place, begin)
-    numbers -= (groups[last] & 16).astype(np.int64) << (place[last] + 1)
+    length = np.diff(last, prepend=-1)
+    numbers = (groups[last] & 31).astype(np.int64)
+    numbers -= (numbers & 16) << 1
+    for back in range(1, length.max()):  # few numbers are long
+        longer = np.flatnonzero(length > back)
+        numbers[longer] = (numbers[longer] << 5) + (groups[last[longer] - back] & 31)
 
     upto = np.searchsorted(last, np.cumsum([len(text) for text in texts]) - 1) + 1
     count = np.diff(upto, prepend=0)
@@ -240,20 +307,30 @@ def _is_compressed(text: bytes) -> bool:
 
 def _stored(path: str | Path, colour: bool, threshold: int | None, size: Size | None) -> np.ndarray:
     """The values in a label-map file as they are stored: (H, W) of an integer type, at most 24 bits used."""
+    if Path(path).suffix.lower() == mat_files.SUFFIX:
+        return mat_files.label_values(path, size)
     with images.opened(path) as picture:
-        width, height = picture.size
-        if size is not None and (height, width) != tuple(size):
-            raise images.Refused(
-                f"this label map is {height} x {width} pixels (height x width), its image {size[0]} x {size[1]}"
-            )
+        _check_size(picture, size)
         if threshold is not None:
             wide = picture.mode.startswith("I")  # 16 bits, which Pillow would clip
             grey = np.asarray(picture) >> 8 if wide else np.asarray(picture.convert("L"))
             return np.where(grey >= threshold, np.uint8(255), np.uint8(0))
-        if picture.format in ("JPEG", "MPO"):
-            hint = "if it shows one class in white on black, give a `threshold` (a grey level, say 128)"
-            raise images.Refused("a JPEG file holds no exact labels: compression changes them", hint)
+        _check_exact(picture)
         return _colours(picture) if colour else _indices(picture)
+
+
+def _check_size(picture: Image.Image, size: Size | None) -> None:
+    width, height = picture.size
+    if size is not None and (height, width) != tuple(size):
+        raise images.Refused(
+            f"this label map is {height} x {width} pixels (height x width), its image {size[0]} x {size[1]}"
+        )
+
+
+def _check_exact(picture: Image.Image) -> None:
+    if picture.format in ("JPEG", "MPO"):
+        hint = "if it shows one class in white on black, give a `threshold` (a grey level, say 128)"
+        raise images.Refused("a JPEG file holds no exact labels: compression changes them", hint)
 
 
 def _colours(picture: Image.Image) -> np.ndarray:

@@ -87,3 +87,10 @@ def _as_seen(colours: np.ndarray) -> np.ndarray:
     xyz = eyes @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+
+
+def after_nothing(colours: np.ndarray) -> np.ndarray:
+    """The colours of labels that count classes from 1, where 0 is nothing: uint8 (256, 3)."""
+    shifted = np.roll(colours, 1, axis=0)
+    shifted[0], shifted[VOID] = 0, colours[VOID]
+    return shifted

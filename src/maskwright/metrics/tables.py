@@ -51,6 +51,15 @@ def show_restated(restated: Restated, console: Console) -> None:
     _print(console, Text(restated.text, style="dim"))
 
 
+def restated_text(restated: Restated, width: int = 80) -> str:
+    """What `show_restated` prints, as plain text of at most `width` columns."""
+    out = StringIO()
+    show_restated(
+        restated, Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    )
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
 def headline_table(scores: Scores) -> Table:
     present = [c.truth_pixels > 0 for c in scores.per_class]
     first = scores.classes[0] == BACKGROUND

@@ -14,6 +14,10 @@ pretrained layers are cut to their first channels), `implied_background = True` 
 `aux_weight: float` (in train mode it returns a tuple: logits and auxiliary logits of any size, whose loss counts this
 much), `own_weights()` (what it brings itself, see `transformers_networks`) and `options` (those that build it again on any
 machine, where the recipe's would not).
+
+INSTANCE_MODELS are those of `task: instance`. Their forward takes targets as well and answers with losses or objects, see
+`mask_rcnn.MaskRcnn`; they have the same attributes, and `background_row = True` where the rows of their heads are those of the
+background and then those of the classes (otherwise a last one may stand for `nothing`).
 """
 
 from maskwright.core.registry import Registry
@@ -43,3 +47,11 @@ MODELS: Registry = Registry(
         "transformers": "maskwright.models.transformers_networks:transformers",
     },
 )
+INSTANCE_MODELS: Registry = Registry(
+    "object_model",
+    {
+        "mask_rcnn": "maskwright.models.mask_rcnn:mask_rcnn",
+        "mask2former": "maskwright.models.query_instances:mask2former",
+    },
+)
+OF_TASK = {"semantic": MODELS, "instance": INSTANCE_MODELS}

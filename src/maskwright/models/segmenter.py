@@ -35,11 +35,16 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 
 def wrap(network: nn.Module, normalization: str = "imagenet", criterion: Criterion | None = None) -> Segmenter:
     """The network with one of NORMALIZATIONS before it. Raises ModelError for another name."""
-    if normalization not in NORMALIZATIONS:
-        hint = suggestion(normalization, NORMALIZATIONS)
-        raise ModelError(f"no normalization is called `{normalization}`", hint=hint)
-    mean, std = NORMALIZATIONS[normalization]
+    mean, std = normalization_of(normalization)
     return Segmenter(network, mean=mean, std=std, criterion=criterion)
+
+
+def normalization_of(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and std of the three colours, for pixels 0..255. Raises ModelError for another name than NORMALIZATIONS has."""
+    if name not in NORMALIZATIONS:
+        hint = suggestion(name, NORMALIZATIONS)
+        raise ModelError(f"no normalization is called `{name}`", hint=hint)
+    return NORMALIZATIONS[name]
 
 
 def normalization_named(mean: Sequence[float], std: Sequence[float], tolerance: float = 0.5) -> str | None:

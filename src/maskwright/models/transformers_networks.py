@@ -6,7 +6,7 @@ What is trained elsewhere comes with its folder; a bundle holds the configuratio
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +64,29 @@ def transformers(num_classes: int, *, path: str = "", config: dict[str, Any] | N
     path: a folder with `config.json` and, where they are to be used, weights; or the name of a model on the hub.
     config: the content of such a `config.json`, instead of `path`; what a bundle stores.
     """
+    found = configured("transformers", num_classes, path, config)
+    kind = KINDS[found.model_type]
+    network = TransformersNetwork(built(kind, found), found, kind)
+    network.own_weights = weights_beside(path, found, kind)
+    return network
+
+
+def configured(
+    name: str,
+    num_classes: int,
+    path: str,
+    config: Mapping[str, Any] | None,
+    kinds: Sequence[str] = tuple(KINDS),
+) -> Any:
+    """The library's configuration that the options of the model `name` mean. Raises RecipeError for another than of `kinds`."""
     if bool(path) == (config is not None):
-        raise RecipeError("model `transformers` needs `path` or `config`", hint="path: a folder with `config.json`")
+        raise RecipeError(f"model `{name}` needs `path` or `config`", hint="path: a folder with `config.json`")
     found = _configuration(path) if config is None else _rebuilt(config)
-    kind = KINDS.get(found.model_type)
-    if kind is None:
-        hint = f"it can be {', '.join(f'`{name}`' for name in KINDS)}"
+    if found.model_type not in kinds:
+        hint = f"it can be {', '.join(f'`{kind}`' for kind in kinds)}"
         raise RecipeError(f"model type `{found.model_type}` cannot be used here", place=path or None, hint=hint)
     found.num_labels = num_classes
-    network = TransformersNetwork(_built(kind, found), found, kind)
-    if path and _has_weights(path):
-        network.own_weights = lambda: _own_weights(path, found, kind)
-    return network
+    return found
 
 
 class TransformersNetwork(nn.Module):
@@ -99,7 +110,7 @@ class TransformersNetwork(nn.Module):
         self.masks = kind.masks
         self.only_size: int | None = int(config.image_size) if kind.stride is None else None
         self.stride = kind.stride or 1
-        self.options: dict[str, Any] = {"config": _portable(config.to_diff_dict())}
+        self.options: dict[str, Any] = {"config": portable(config.to_diff_dict())}
         self.own_weights: Callable[[], Own] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -169,7 +180,8 @@ def _rebuilt(config: Mapping[str, Any]) -> Any:
             raise RecipeError(f"`config` cannot be used ({_in_a_line(error)})", place="model.config") from error
 
 
-def _built(kind: Kind, config: Any) -> nn.Module:
+def built(kind: Kind, config: Any) -> Any:
+    """The library's model of a configuration, with random weights. Raises RecipeError where it cannot be made."""
     with _library() as library:
         model = getattr(library, kind.model, None)
         if model is None:
@@ -184,16 +196,21 @@ def _built(kind: Kind, config: Any) -> nn.Module:
             ) from error
 
 
-def _portable(tree: Any) -> Any:
+def portable(tree: Any) -> Any:
     """Configuration without names of classes, folders and versions, in the types of JSON."""
     if isinstance(tree, Mapping):
-        return {str(key): _portable(value) for key, value in tree.items() if key not in PRIVATE}
+        return {str(key): portable(value) for key, value in tree.items() if key not in PRIVATE}
     if isinstance(tree, list | tuple):
-        return [_portable(value) for value in tree]
+        return [portable(value) for value in tree]
     return tree if isinstance(tree, str | int | float | bool | None) else str(tree)
 
 
 # -------------------------------------------------------------------------------------------------------------- weights
+
+
+def weights_beside(path: str, config: Any, kind: Kind) -> Callable[[], Own] | None:
+    """A network's `own_weights`: reads those that lie beside the configuration at `path`; None where there are none."""
+    return (lambda: _own_weights(path, config, kind)) if path and _has_weights(path) else None
 
 
 def _has_weights(path: str) -> bool:

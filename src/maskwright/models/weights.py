@@ -58,13 +58,17 @@ class Loaded:
 
 @dataclass(frozen=True)
 class _Source:
-    """Weights that were found. classes: the rows of their head, where they tell. normalization: where that is known."""
+    """Weights that were found. classes: the rows of their head, where they tell. normalization: where that is known.
+
+    network: what they are the weights of, in words, where that is known.
+    """
 
     words: str
     state: Mapping[str, Tensor]
     classes: tuple[str, ...] = ()
     normalization: str | None = None
     place: Path | None = None
+    network: str = ""
 
 
 def load(
@@ -83,6 +87,9 @@ def load(
       the encoder's goes before a download.
     normalization: one of NORMALIZATIONS, or `auto`: what the source says, else what its first layer shows, else `imagenet`.
     classes: the network's classes; from a bundle, the head keeps the rows of classes of the same name.
+
+    Files of torchvision's Mask R-CNN fit ours: all but a head of other classes is taken. (Of the first version, the BatchNorm
+    layers were trained on COCO with nothing added to the variance. Ours add 1e-5, so that at first answers differ a little.)
     encoder: the encoder's name, where it is not `network.encoder_name`.
 
     Raises ModelError for files that cannot be used (also when less than half of the encoder is in them), SetupError when a
@@ -172,8 +179,12 @@ def _local(path: Path) -> _Source:
         bundle = bundles.load(path)
         known = bundle.description
         state = weight_files.read(bundle.weights)
-        return _Source(f"the bundle {path}", state, known.classes, known.normalization, bundle.weights)
-    return _Source(str(path), weight_files.read(path), place=path)
+        network = f"`{known.model['name']}` of `task: {known.task}`"
+        return _Source(f"the bundle {path}", state, known.classes, known.normalization, bundle.weights, network)
+    state = weight_files.read(path)
+    if weight_files.is_detector(state):
+        return _Source(str(path), state, normalization="imagenet", place=path, network="detector of torchvision")
+    return _Source(str(path), state, place=path)
 
 
 # ------------------------------------------------------------------------------------------------------------- fitting
@@ -195,13 +206,14 @@ def _fit(network: nn.Module, source: _Source, classes: Sequence[str], encoder: s
     own = network.state_dict()
     heads: tuple[str, ...] = tuple(network.head_names)  # type: ignore[arg-type]
     sliced = bool(getattr(network, "sliced_weights", False))
+    background = bool(getattr(network, "background_row", False))
     by_name = bool(source.classes and classes and source.classes != tuple(classes))
     matched = weight_files.match(source.state, own)
     values, why, notes = {}, {}, []
     for key, name in matched.items():
         is_head = key.startswith(heads)
         cut = (
-            _rows(source.classes, classes)
+            _rows(source.classes, classes, background)
             if is_head and by_name
             else _first_channels
             if sliced and not is_head
@@ -219,8 +231,13 @@ def _fit(network: nn.Module, source: _Source, classes: Sequence[str], encoder: s
         notes.append(
             _replaced(source.classes, classes) if by_name else "the head was taken as it is (the file names no classes)"
         )
+    elif any(key.startswith(heads) for key in matched):
+        notes.append("its head has other shapes and was left out, the network's stays random")
     whole = any(not key.startswith("encoder.") for key in values)
-    wanted = (key for key in own if key.startswith("encoder.") or (whole and not key.startswith(heads)))
+    if source.network and not whole:
+        notes.append(f"only its encoder was taken, it is a {source.network}")
+    counted_on = (key for key in own if not key.endswith(".num_batches_tracked"))  # frozen BatchNorm layers count none
+    wanted = (key for key in counted_on if key.startswith("encoder.") or (whole and not key.startswith(heads)))
     missing = tuple(key for key in wanted if key not in values)
     return _Fitted(values, {matched[key] for key in values}, why, missing, tuple(notes))
 
@@ -230,6 +247,8 @@ Cut = Callable[[Tensor, Tensor], Tensor | None]
 
 def _shaped(value: Tensor, own: Tensor, cut: Cut | None) -> Tensor | str:
     """The source's tensor for a place in the network, or why it does not go there. cut: makes it fit where it does not."""
+    if not own.is_floating_point() and torch.equal(value, value.round()):
+        value = value.to(own.dtype)  # bundles hold counters as float32 too
     if value.is_floating_point() != own.is_floating_point():
         return f"holds {str(value.dtype).removeprefix('torch.')} numbers"
     fitting = cut(value, own) if cut else value if value.shape == own.shape else None
@@ -242,23 +261,27 @@ def _first_channels(value: Tensor, own: Tensor) -> Tensor | None:
     return value[tuple(slice(size) for size in own.shape)]
 
 
-def _rows(old_classes: Sequence[str], classes: Sequence[str]) -> Cut:
+def _rows(old_classes: Sequence[str], classes: Sequence[str], background: bool = False) -> Cut:
     """Cuts a head: rows of classes that both know are taken, by name, the others stay as the network has them.
 
     A head has one row a class, one less where the first class has none (`lens`), or one more for `nothing` (Mask2Former).
+    background: it has as many rows for what is no object, before those of the classes, as it has for each (Mask R-CNN).
     """
 
     def row_names(names: Sequence[str], count: int) -> list[object]:
+        if background:
+            each = count // (len(names) + 1)  # the four sides of a box have one each
+            return [(name, row) for name in (None, *names) for row in range(each)]
         more = count - len(names)
         return [*names[max(0, -more) :], *range(more)]
 
     def cut(value: Tensor, own: Tensor) -> Tensor | None:
-        if value.shape[1:] != own.shape[1:]:
+        old, new = row_names(old_classes, len(value)), row_names(classes, len(own))
+        if value.shape[1:] != own.shape[1:] or (len(old), len(new)) != (len(value), len(own)):
             return None
-        rows = dict(zip(row_names(old_classes, len(value)), value, strict=True))
-        names = row_names(classes, len(own))
+        rows = dict(zip(old, value, strict=True))
         return torch.stack(
-            [rows[name].to(row.dtype) if name in rows else row for name, row in zip(names, own, strict=True)]
+            [rows[name].to(row.dtype) if name in rows else row for name, row in zip(new, own, strict=True)]
         )
 
     return cut

@@ -77,7 +77,7 @@ def evaluate_folder(folder: str | Path, data: Data) -> Scores:
     image has no map, or when two fit one image, or one fits two.
     """
     folder = Path(folder)
-    found = _maps(folder, data)
+    found = maps_of(folder, data)
     values = (*range(len(data.classes)), VOID)
     coding = Coding(values, values)
 
@@ -88,9 +88,9 @@ def evaluate_folder(folder: str | Path, data: Data) -> Scores:
     return score(predict, data, data.classes, identity, "evaluate", decision="labels as given")
 
 
-def _maps(folder: Path, data: Data) -> dict[str, str]:
-    """Image id -> the path of its label map below `folder`."""
-    whole = "masks/" if (folder / TABLE).is_file() and (folder / "masks").is_dir() else ""
+def maps_of(folder: Path, data: Data, inside: str = "masks") -> dict[str, str]:
+    """Image id -> the path of its map below `folder`; where `predict` wrote the folder, below its folder `inside`."""
+    whole = f"{inside}/" if (folder / TABLE).is_file() and (folder / inside).is_dir() else ""
     by_stem: dict[str, list[str]] = {}
     for name in walk(folder):
         if name.startswith(whole) and name.lower().endswith(".png") and stray(readable(name)) is None:

@@ -26,18 +26,24 @@ from maskwright.prediction import probabilities as numbers
 from maskwright.prediction.evaluation import TABLE, THREADS, ordered
 from maskwright.prediction.predictor import Predictor
 
-FOLDERS = ("masks", "overlays", "cutouts", "probabilities")  # that are written, beside the table
+FOLDERS = ("masks", "overlays", "cutouts", "probabilities", "objects", "panoptic")  # that are written, beside the table
+FILES = ("objects.json", "coco.json", "panoptic.json")  # of models that find objects (`object_folders`)
+HEADER = ("image", "height", "width", "class", "pixels", "share", "confidence", "error")
 Row = tuple[str, int, int, str, int, str, str, str]  # of predictions.csv
 
 
 @dataclass
 class Written:
-    """What was written where. failed: image -> why it could not be read, both in characters that can be printed."""
+    """What was written where. failed: image -> why it could not be read, both in characters that can be printed.
+
+    pixels, of models that find objects `objects`: how many of each class, over all images.
+    """
 
     folder: Path
     images: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    pixels: dict[str, int] = field(default_factory=dict)  # of each class, over all images
+    pixels: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
 
 
 def find(where: str | Path) -> tuple[Path, list[Path]]:
@@ -86,10 +92,10 @@ def predict_all(
             f"no class is called `{cutout}`", place="--cutout", hint=suggestion(cutout, predictor.classes)
         )
     numbers.check(probabilities)
-    home, found = _apart(*find(where), out)
-    _mark(out)
+    home, found = apart(*find(where), out)
+    mark(out, HEADER)
     written = Written(out, pixels=dict.fromkeys(predictor.classes, 0))
-    names = _names(home, found)
+    names = unique_names(home, found)
 
     def work(path: Path) -> tuple[Path, list[Row] | None, str]:
         try:
@@ -104,7 +110,7 @@ def predict_all(
             raise files.cannot_write(out, error) from error
         return path, list(_rows(names[path], prediction)), ""
 
-    with _table(out) as writer:
+    with table(out, HEADER) as writer:
         for path, rows, error in events.progress(ordered(work, found, THREADS), "predict", len(found)):
             if rows is None:
                 written.failed[readable(str(path))] = readable(error)
@@ -117,7 +123,7 @@ def predict_all(
     return written
 
 
-def _apart(home: Path, found: list[Path], out: Path) -> tuple[Path, list[Path]]:
+def apart(home: Path, found: list[Path], out: Path) -> tuple[Path, list[Path]]:
     """Leaves out the images that `predict` wrote into `out` before.
 
     Raises RecipeError when others lie where it would write, and when none are left.
@@ -126,6 +132,10 @@ def _apart(home: Path, found: list[Path], out: Path) -> tuple[Path, list[Path]]:
         for name in FOLDERS:
             if (out / name).is_dir() and any((out / name).iterdir()):
                 what = f"{readable(str(out / name))} holds files that `predict` did not write"
+                raise RecipeError(what, place="--out", hint="choose another folder")
+        for name in FILES:
+            if (out / name).exists():
+                what = f"{readable(str(out / name))} is a file that `predict` did not write"
                 raise RecipeError(what, place="--out", hint="choose another folder")
     target = Path(os.path.realpath(out))
     inside = target != (above := Path(os.path.realpath(home))) and target.is_relative_to(above)
@@ -141,23 +151,23 @@ def _apart(home: Path, found: list[Path], out: Path) -> tuple[Path, list[Path]]:
     return home, left
 
 
-def _mark(out: Path) -> None:
+def mark(out: Path, header: tuple[str, ...]) -> None:
     """An empty table, so that a folder in which a run was stopped is known again."""
     files.check_writable(out)
     if not (out / TABLE).is_file():
-        with _table(out):
+        with table(out, header):
             pass
 
 
 @contextmanager
-def _table(out: Path) -> Iterator[Any]:
+def table(out: Path, header: tuple[str, ...]) -> Iterator[Any]:
     """A writer of the rows of predictions.csv; names that are no UTF-8 have their bytes spelt out."""
     with (
         files.written_whole(out / TABLE) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["image", "height", "width", "class", "pixels", "share", "confidence", "error"])
+        writer.writerow(header)
         yield writer
 
 
@@ -177,21 +187,21 @@ def _write_pictures(
         images.save_label_map(target, prediction.label_map, colours)
     else:
         for stem, mask in zip(numbers.file_names(classes), masks, strict=True):
-            _save(out / "masks" / name / f"{stem}.png", draw.encode(mask * np.uint8(255), "png", 100))
+            save(out / "masks" / name / f"{stem}.png", draw.encode(mask * np.uint8(255), "png", 100))
     if not (overlays or cutout):
         return
     pixels = images.read(path)
     if overlays:
         picture = draw.overlay(pixels, prediction.label_map, colours)
-        _save(out / "overlays" / f"{name}.jpg", draw.encode(picture, "jpeg", 90))
+        save(out / "overlays" / f"{name}.jpg", draw.encode(picture, "jpeg", 90))
     if cutout:
         index = classes.index(cutout)
         cover = prediction.label_map == index if masks is None else masks[index]
         picture = draw.cutout(pixels, np.where(cover, np.uint8(index), np.uint8(VOID)), index)
-        _save(out / "cutouts" / f"{name}.png", draw.encode(picture, "png", 100))
+        save(out / "cutouts" / f"{name}.png", draw.encode(picture, "png", 100))
 
 
-def _save(path: Path, content: bytes) -> None:
+def save(path: Path, content: bytes) -> None:
     with files.written_whole(path) as temporary:
         temporary.write_bytes(content)
 
@@ -203,7 +213,7 @@ def _rows(name: str, prediction: Prediction) -> Iterator[Row]:
             yield name, height, width, label, count, f"{count / (height * width):.6f}", f"{sure:.4f}", ""
 
 
-def _names(home: Path, found: list[Path]) -> dict[Path, str]:
+def unique_names(home: Path, found: list[Path]) -> dict[Path, str]:
     """Relative names without suffix; an image whose name would then be another's keeps it, so that none overwrites another.
 
     Names that differ in capitals alone are one name on many disks.

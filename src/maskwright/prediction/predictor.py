@@ -21,6 +21,7 @@ from maskwright.core.types import Network, Prediction
 from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
 from maskwright.prediction import display, probabilities, tiles, views
+from maskwright.prediction.instances import InstancePredictor
 from maskwright.prediction.probabilities import Keep
 from maskwright.prediction.views import as_input as as_input
 from maskwright.tasks import multilabel, semantic
@@ -183,6 +184,9 @@ class Predictor:
         return Prediction(label_map, self.classes, confidence, source, masks, display.shown(image))
 
 
+AnyPredictor = Predictor | InstancePredictor
+
+
 def load(
     path: str | Path,
     *,
@@ -192,15 +196,17 @@ def load(
     threads: int = 0,
     tta: Mapping[str, Any] | None = None,
     overlap: float | None = None,
-) -> Predictor:
-    """A Predictor from a bundle, a run folder, or a model.onnx alone.
+    thresholds: Mapping[str, Any] | None = None,
+) -> AnyPredictor:
+    """A Predictor, of objects an InstancePredictor, from a bundle, a run folder, or a model.onnx alone.
 
     runtime: auto | onnx | torch. auto takes model.onnx through onnxruntime when both are there, torch otherwise.
     device: for torch. threads: for onnxruntime, 0 = all cores. tiled, tta, overlap: see Predictor.
+    thresholds: see InstancePredictor.
     Raises ModelError for what is not a model of ours, SetupError when the runtime is not installed.
     """
     path = Path(path)
-    how: dict[str, Any] = {"tiled": tiled, "tta": tta, "overlap": overlap}
+    how: dict[str, Any] = {"tiled": tiled, "tta": tta, "overlap": overlap, "thresholds": thresholds}
     if runtime not in ("auto", "onnx", "torch"):
         raise ModelError(f"no runtime is called `{runtime}`", hint="it can be auto, onnx or torch")
     if path.suffix == ".onnx":
@@ -210,7 +216,7 @@ def load(
             )
         network, description, size = _with_onnx().open_file(path, threads=threads)
         _check_scales(path, size, description, tta, "give the bundle folder with `--runtime torch`")
-        return Predictor(network, description, runtime="onnx", **how)
+        return _made(network, description, "onnx", **how)
     found = bundles.load(path)
     if runtime == "onnx" and found.onnx is None:
         raise ModelError("holds no model.onnx", place=found.path, hint="leave out the runtime to predict with torch")
@@ -222,11 +228,33 @@ def load(
         if runtime == "onnx" or not _has("torch"):
             _check_scales(found.onnx, size, known, tta, "add `--runtime torch`")
         if size is None or _one_size(_augmentation(tta, known)):
-            return Predictor(network, known, runtime="onnx", **how)
+            return _made(network, known, "onnx", **how)
         events.say(
             f"predicting with torch: model.onnx has the fixed input {size[0]} x {size[1]}, and scales were asked for"
         )
-    return Predictor(_with_torch().open_bundle(found, device=device), found.description, runtime="torch", **how)
+    return _made(_with_torch().open_bundle(found, device=device), found.description, "torch", **how)
+
+
+def _made(
+    network: Any,
+    description: Description,
+    runtime: str,
+    *,
+    tiled: bool,
+    tta: Mapping[str, Any] | None,
+    overlap: float | None,
+    thresholds: Mapping[str, Any] | None,
+) -> AnyPredictor:
+    """The predictor of the description's task. Raises RecipeError for what only the other task knows."""
+    if description.task == "instance":
+        for name, value in (("--tiles", tiled), ("--flip and --scales", tta), ("--overlap", overlap)):
+            if value:
+                hint = "leave it out: objects are found in whole images, seen once"
+                raise RecipeError("is for models that label pixels", place=name, hint=hint)
+        return InstancePredictor(network, description, runtime=runtime, thresholds=thresholds)
+    if thresholds:
+        raise RecipeError("are for models that find objects", place="thresholds", hint="leave them out")
+    return Predictor(network, description, runtime=runtime, tiled=tiled, tta=tta, overlap=overlap)
 
 
 def _augmentation(tta: Mapping[str, Any] | None, description: Description) -> dict[str, Any]:

@@ -18,16 +18,19 @@ from maskwright.bundles.bundle import Description
 from maskwright.core import events, files
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.registry import missing_package
-from maskwright.core.types import Prediction
+from maskwright.core.types import Instances, Prediction
 from maskwright.core.words import counted
 from maskwright.data.formats.pairing import readable
 from maskwright.imaging import draw
+from maskwright.imaging.draw_objects import drawn
 from maskwright.imaging.images import Fitting
 from maskwright.imaging.palette import class_colours
 from maskwright.prediction import views
 from maskwright.prediction.evaluation import THREADS, ordered
 from maskwright.prediction.folders import Written
-from maskwright.prediction.predictor import Predictor
+from maskwright.prediction.instances import InstancePredictor
+from maskwright.prediction.object_folders import COLUMNS, rows_of
+from maskwright.prediction.predictor import AnyPredictor
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts"})
 QUALITY = "20"  # of x264: 0 lossless, 51 worst; overlays have sharp edges, so better than its default of 23
@@ -38,20 +41,24 @@ def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
 
 
-def predict_video(predictor: Predictor, path: Path, out: Path, *, smooth: float = 0.0) -> Written:
-    """Writes `out/NAME.mp4`, the overlay, and `out/NAME.csv`: frame, seconds, class, pixels, share.
+def predict_video(predictor: AnyPredictor, path: Path, out: Path, *, smooth: float = 0.0) -> Written:
+    """Writes `out/NAME.mp4`, the overlay, and `out/NAME.csv`: frame, seconds, class, pixels, share; of a model that finds
+    objects a line for each of them (`object_folders.COLUMNS`).
 
     smooth: 0 to 0.99, how much of the frames before is kept in the running average of the probabilities; 0: every
-      frame for itself.
+      frame for itself, as always with objects.
 
     A video that ends too early is written as far as it can be read, and named in `failed`. Raises DataError when no frame
     can be read, RecipeError for another `smooth` and for the clip's own folder, SetupError when PyAV is not installed.
     """
     if not 0 <= smooth < 1:
         raise RecipeError(f"{smooth} is not a share", place="--smooth", hint="it can be 0 to 0.99, as 0.7")
+    finds = isinstance(predictor, InstancePredictor)
+    if smooth and finds:
+        raise RecipeError("is for models that label pixels", place="--smooth", hint="leave it out")
     _check_apart(path, out)
-    av = _av()
-    written = Written(out, pixels=dict.fromkeys(predictor.classes, 0))
+    av, none = _av(), dict.fromkeys(predictor.classes, 0)
+    written = Written(out, objects=none) if finds else Written(out, pixels=none)
     colours = class_colours(predictor.classes, predictor.description.multilabel)
     with _opened(av, path) as (container, stream), files.left_clean(out):
         files.check_writable(out)
@@ -63,18 +70,13 @@ def predict_video(predictor: Predictor, path: Path, out: Path, *, smooth: float 
             _Overlays(av, video_file, stream) as overlays,
         ):
             rows = csv.writer(table)
-            rows.writerow(["frame", "seconds", "class", "pixels", "share"])
+            rows.writerow(["frame", "seconds", *(COLUMNS if finds else ("class", "pixels", "share"))])
             answers = events.progress(
                 _predicted(predictor, frames, smooth), "predict", _expected(container, stream), "frames"
             )
             for number, (frame, pixels, prediction) in enumerate(answers):
-                overlays.add(draw.overlay(pixels, prediction.label_map, colours), frame)
-                size = prediction.label_map.size
-                for name, count in zip(prediction.classes, prediction.areas(), strict=True):
-                    if not count:
-                        continue
-                    rows.writerow([number, f"{frame.time:.3f}", name, count, f"{count / size:.6f}"])
-                    written.pixels[name] += count
+                overlays.add(_drawn(pixels, prediction, colours), frame)
+                rows.writerows([number, f"{frame.time:.3f}", *row] for row in _tallied(prediction, written))
                 written.images += 1
             if not written.images:
                 why = f" ({frames.damage})" if frames.damage else ""
@@ -84,13 +86,32 @@ def predict_video(predictor: Predictor, path: Path, out: Path, *, smooth: float 
     return written
 
 
-def _predicted(
-    predictor: Predictor, frames: Iterable[Any], smooth: float
-) -> Iterator[tuple[Any, np.ndarray, Prediction]]:
-    """Each frame, its upright pixels uint8 (H, W, 3), and what is seen in them."""
-    if not smooth:
+def _drawn(pixels: np.ndarray, prediction: Prediction | Instances, colours: np.ndarray) -> np.ndarray:
+    if isinstance(prediction, Instances):
+        return drawn(pixels, prediction, colours)
+    return draw.overlay(pixels, prediction.label_map, colours)
 
-        def alone(frame: Any) -> tuple[Any, np.ndarray, Prediction]:
+
+def _tallied(prediction: Prediction | Instances, written: Written) -> Iterator[tuple[Any, ...]]:
+    """The lines of the table for one frame; what they count is added up."""
+    if isinstance(prediction, Instances):
+        for row in rows_of(prediction):
+            written.objects[row[1]] += 1
+            yield row
+        return
+    for name, count in zip(prediction.classes, prediction.areas(), strict=True):
+        if count:
+            written.pixels[name] += count
+            yield name, count, f"{count / prediction.label_map.size:.6f}"
+
+
+def _predicted(
+    predictor: AnyPredictor, frames: Iterable[Any], smooth: float
+) -> Iterator[tuple[Any, np.ndarray, Prediction | Instances]]:
+    """Each frame, its upright pixels uint8 (H, W, 3), and what is seen in them."""
+    if not smooth or isinstance(predictor, InstancePredictor):
+
+        def alone(frame: Any) -> tuple[Any, np.ndarray, Prediction | Instances]:
             pixels = _upright(frame)
             return frame, pixels, predictor(pixels)
 

@@ -14,13 +14,15 @@ from maskwright.core.terminal import duration
 from maskwright.core.types import BACKGROUND
 from maskwright.core.words import counted
 from maskwright.metrics.scores import MEASURES
-from maskwright.reports import figures
+from maskwright.reports import figures, measures
 from maskwright.reports.figures import Chart, Line, Matrix, is_number
+from maskwright.reports.measures import LOSS, OF_OBJECTS, SHAPES, Kind
 
 PARTS = {"test": "test", "val": "validation", "train": "training"}  # in the order of their weight on the page
 MOST_GROUPS, MOST_EXAMPLES, MOST_IMAGES, MOST_LINES = 40, 3, 100, 200
 FATES = {"refused": 0, "repaired": 1, "ignored": 2}
 NO_CLASS = "no class"
+HUES = ("first", "second", "third", "fourth", "fifth")  # of lines in one chart
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,35 @@ class Headline:
 
 @dataclass(frozen=True)
 class Scored:
-    """Everything the page says of one scored set. images: the worst first, at most MOST_IMAGES."""
+    """Everything the page says of one scored set. images: the worst first, at most MOST_IMAGES.
+
+    pale: whether some class is not in the truth. notes: what a reader of the numbers must know.
+    """
 
     part: str
+    kind: Kind
     headlines: tuple[Headline, ...]
     num_images: int
     scope: str
     convention: str
     classes: tuple[dict[str, Any], ...]
+    pale: bool
     confusion: Matrix | None
     spread: tuple[tuple[float, int], ...]
     images: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
     def headline(self, name: str) -> Headline | None:
         return next((h for h in self.headlines if h.name == name and h.value is not None), None)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The table of headlines. rows: label, meaning, and the headline of each column or None. gauged: gauges have room."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[Headline | None, ...]], ...]
+    gauged: bool
 
 
 @dataclass(frozen=True)
@@ -71,41 +88,69 @@ def scored_sets(scores: Mapping[str, Any]) -> tuple[Scored, ...]:
 
 
 def scored(part: str, value: Mapping[str, Any]) -> Scored:
+    kind = measures.kind_of(mapping(value.get("headlines")))
     classes = dicts(value.get("classes"))
+    if kind is not measures.PIXELS:
+        classes = [row for row in classes if row.get("name") != BACKGROUND or row.get("detections")]  # no object can be
     names = [str(row.get("name")) for row in classes]
-    images = sorted(dicts(value.get("per_image")), key=lambda row: (not is_number(row.get("miou")), row.get("miou")))
-    spread = figures.histogram(row["miou"] for row in images if is_number(row.get("miou")))
+    key = kind.quality.key
+    images = sorted(dicts(value.get("per_image")), key=lambda row: (not is_number(row.get(key)), row.get(key)))
+    spread = figures.histogram(row[key] for row in images if is_number(row.get(key)))
     counted, overlapping = mapping(value.get("images")), bool(value.get("overlapping"))
     total = sum(row["truth_pixels"] for row in classes if is_number(row.get("truth_pixels")))
-    shares = [{**row, "share": ratio(row.get("truth_pixels"), total)} for row in classes]
+    rows = [{**r, "share": ratio(r.get("truth_pixels"), total), "absent": not r.get(kind.truth)} for r in classes]
+    notes = value.get("notes")
     return Scored(
         part=part,
+        kind=kind,
         headlines=headlines(value, names, classes),
         num_images=counted["scored"] if is_number(counted.get("scored")) else len(images),
-        scope=scope(counted, {} if overlapping else mapping(value.get("pixels"))),
+        scope=scope(counted, {} if overlapping else mapping(value.get("pixels")), mapping(value.get("objects"))),
         convention=str(value.get("convention") or ""),
-        classes=tuple(shares),
+        classes=tuple(rows),
+        pale=any(row.get(kind.truth) == 0 for row in classes),
         confusion=None if overlapping else confusion(value.get("confusion"), names),
         spread=tuple(spread),
         images=tuple(images[:MOST_IMAGES]),
+        notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
     )
+
+
+def board(sets: Sequence[Scored]) -> Board:
+    """Headlines of pixels have a line each and a column a set; those of objects share a line, masks beside boxes."""
+    if not sets:
+        return Board((), (), True)
+    if sets[0].kind is measures.PIXELS:
+        known = ((h.name, h.label, h.meaning) for h in sets[0].headlines)
+        rows = tuple((label, meaning, tuple(s.headline(name) for s in sets)) for name, label, meaning in known)
+        return Board(tuple(s.part for s in sets), rows, True)
+    found = [(s, shape) for s in sets for shape in SHAPES if any(h.name.startswith(f"{shape}_") for h in s.headlines)]
+    meanings = {h.name.partition("_")[2]: h.meaning for h in sets[0].headlines}
+    lines = [
+        (label, meanings[name], tuple(s.headline(f"{shape}_{name}") for s, shape in found))
+        for name, (label, _) in OF_OBJECTS.items()
+        if name in meanings
+    ]
+    return Board(tuple(f"{s.part} {SHAPES[shape]}" for s, shape in found), tuple(lines), len(found) <= 2)
 
 
 def headlines(
     value: Mapping[str, Any], names: Sequence[str], classes: Sequence[dict[str, Any]]
 ) -> tuple[Headline, ...]:
-    present = [bool(row.get("truth_pixels")) for row in classes]
+    kind = measures.kind_of(mapping(value.get("headlines")))
+    present = [bool(row.get(kind.truth)) for row in classes]
     first = bool(names) and names[0] == BACKGROUND
     numbers = {"present": sum(present), "classes": len(names), "foreground": sum(present[first:])}
+    told_of = {f"{shape}_{name}": told for shape in SHAPES for name, told in OF_OBJECTS.items()} | MEASURES
     found = []
     for name, told in mapping(value.get("headlines")).items():
-        label, meaning = MEASURES.get(name, (name, ""))
+        label, meaning = told_of.get(name, (name, ""))
         low, high = (number(mapping(told).get(end)) for end in ("low", "high"))
         found.append(Headline(name, label, meaning.format(**numbers), number(mapping(told).get("value")), low, high))
     return tuple(found)
 
 
-def scope(images: Mapping[str, Any], pixels: Mapping[str, Any]) -> str:
+def scope(images: Mapping[str, Any], pixels: Mapping[str, Any], objects: Mapping[str, Any]) -> str:
     """`pixels scored N of N` and its kin, in words."""
     parts = []
     if is_number(images.get("scored")) and is_number(images.get("of")):
@@ -115,7 +160,12 @@ def scope(images: Mapping[str, Any], pixels: Mapping[str, Any]) -> str:
         parts.append(f"{pixels['scored']:,} of {pixels['total']:,} pixels scored{void}")
     if pixels.get("unanswered"):
         parts.append(f"{pixels['unanswered']:,} pixels were given no class and count as wrong")
-    return "; ".join(parts)
+    counts = [
+        counted(int(objects[key]), one)
+        for key, one in (("counted", "object"), ("crowds", "crowd"), ("detections", "detection"))
+        if is_number(objects.get(key)) and (objects[key] or key != "crowds")
+    ]
+    return "; ".join([*parts, ", ".join(counts)] if counts else parts)
 
 
 def confusion(counts: Any, names: Sequence[str]) -> Matrix | None:
@@ -130,38 +180,46 @@ def confusion(counts: Any, names: Sequence[str]) -> Matrix | None:
     return figures.confusion([row[:-1] for row in rows], names, names)
 
 
-def curves(events: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
-    """Losses, scores, learning rate and speed against samples seen."""
-    epochs, steps = of(events, "epoch"), of(events, "step")
+def curves(events: Sequence[Mapping[str, Any]], objects: bool = False) -> tuple[Chart, ...]:
+    """Losses, scores, learning rate and speed against samples seen. objects: of a model that finds objects."""
+    rows, steps = epochs(events, objects), of(events, "step")
 
-    def line(name: str, kind: str, key: str, show: Any, rows: Sequence[Mapping[str, Any]] = epochs) -> Line:
+    def line(name: str, kind: str, key: str, show: Any, rows: Sequence[Mapping[str, Any]] = rows) -> Line:
         return Line(name, kind, figures.finite((row.get("samples"), row.get(key)) for row in rows), show)
 
-    best = next((e.get("samples") for e in reversed(epochs) if e.get("best")), None)
+    def lines(keys: Mapping[str, str]) -> list[Line]:
+        return [line(name, HUES[i % len(HUES)], key, "{:.3f}".format) for i, (key, name) in enumerate(keys.items())]
+
+    best = next((e.get("samples") for e in reversed(rows) if e.get("best")), None)
     best = number(best)
+    losses = {key: measures.told_loss(key).removesuffix(" loss") for row in rows for key in row if key.startswith(LOSS)}
+    of_pixels = {"val_miou": "mean IoU", "val_pixel_accuracy": "pixel accuracy"}
+    of_objects = {"val_mask_ap": "mask AP", "val_mask_ap50": "mask AP50", "val_box_ap": "box AP"}
     charts = (
         figures.chart(
             "Loss",
-            [
-                line("batch", "faint", "loss", None, steps),
-                line("training", "first", "train_loss", "{:.3f}".format),
-                line("validation", "second", "val_loss", "{:.3f}".format),
-            ],
+            [line("batch", "faint", "loss", None, steps), *lines({"train_loss": "training", "val_loss": "validation"})],
             best=best,
         ),
-        figures.chart(
-            "Validation scores",
-            [
-                line("mean IoU", "first", "val_miou", "{:.3f}".format),
-                line("pixel accuracy", "second", "val_pixel_accuracy", "{:.3f}".format),
-            ],
-            top=1.0,
-            best=best,
-        ),
+        figures.chart("Losses by name", lines(losses), best=best) if len(losses) > 1 else None,
+        figures.chart("Validation scores", lines(of_objects if objects else of_pixels), top=1.0, best=best),
         figures.chart("Learning rate", [replace(line("per step", "first", "lr", figures.short, steps), dotted=False)]),
         figures.chart("Images per second", [line("per epoch", "first", "images_per_second", "{:.1f}".format)]),
     )
     return tuple(chart for chart in charts if chart)
+
+
+def epochs(events: Sequence[Mapping[str, Any]], objects: bool = False) -> list[Mapping[str, Any]]:
+    """What each epoch told; of a model that finds objects every loss has a key of its own."""
+    told = of(events, "epoch")
+    if not objects:
+        return told
+    return [{**row, **{f"{LOSS}{name}": v for name, v in mapping(row.get("losses")).items()}} for row in told]
+
+
+def finds_objects(run: Mapping[str, Any], sets: Sequence[Scored]) -> bool:
+    """Whether a run is about objects one by one; the scores know it where run.json is lost."""
+    return run.get("task") == "instance" or bool(sets and sets[0].kind is not measures.PIXELS)
 
 
 def ledger_groups(ledger: Mapping[str, Any]) -> tuple[Group, ...]:
@@ -231,16 +289,26 @@ def exported(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         "images": ("checked against torch on", lambda images: counted(images, "validation image")),
         "max_logit_difference": ("largest logit difference", "{:.1e}".format),
         "pixels_changed": ("pixels with another class", "{:.4%}".format),
+        "objects": ("objects in them", "{:,}".format),
+        "unmatched": ("objects that one of the two alone finds", "{:,}".format),
+        "min_iou": ("smallest overlap of an object's pixels", "{:.4f}".format),
+        "max_score_difference": ("largest difference of a score", "{:.1e}".format),
     }
     return [(name, form(told[key])) for key, (name, form) in shown.items() if is_number(told.get(key))]
 
 
-def labelled(run: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The classes of the labels; `bar` is the share against the largest class but the background, which has none."""
+def labelled(run: Mapping[str, Any], objects: bool = False) -> list[dict[str, Any]]:
+    """The classes of the labels; `bar` is the share against the largest class but the background, which has none.
+
+    objects: the share is that of the objects, and there is no background.
+    """
     rows = dicts(mapping(run.get("data")).get("classes"))
     first = bool(rows) and rows[0].get("name") == BACKGROUND
-    most = max((row["share"] for row in rows[first:] if is_number(row.get("share"))), default=None)
-    return [{**row, "bar": None if first and not i else ratio(row.get("share"), most)} for i, row in enumerate(rows)]
+    if objects:
+        rows, first = rows[first:], False
+    key = "objects" if objects else "share"
+    most = max((row[key] for row in rows[first:] if is_number(row.get(key))), default=None)
+    return [{**row, "bar": None if first and not i else ratio(row.get(key), most)} for i, row in enumerate(rows)]
 
 
 def summary(run: Mapping[str, Any], status: str) -> str:
@@ -254,7 +322,10 @@ def summary(run: Mapping[str, Any], status: str) -> str:
     images = counts.get("train")
     source = f" with {counted(int(images), 'image')}" if is_number(images) else ""
     classes = run.get("classes")
-    what = f" to tell {counted(len(classes), 'class')} apart" if isinstance(classes, list) and classes else ""
+    what = ""
+    if isinstance(classes, list) and classes:
+        number_of = counted(len(classes), "class")
+        what = f" to find objects of {number_of}" if run.get("task") == "instance" else f" to tell {number_of} apart"
     seconds = number(mapping(run.get("actual")).get("seconds"))
     device = mapping(run.get("device")).get("name")
     device = mapping(run.get("hardware")).get("cpu") or device if device == "cpu" else device

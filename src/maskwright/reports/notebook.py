@@ -10,14 +10,14 @@ from pathlib import Path
 from maskwright.bundles.runs import Run
 from maskwright.core.errors import DataError
 from maskwright.imaging import draw, images
-from maskwright.metrics.scores import Scores
 from maskwright.prediction.folders import Written
+from maskwright.prediction.scoring import AnyScores
 from maskwright.reports import snapshots
 
 MOST = 8  # overlays of a folder
 
 
-def trained(folder: str | Path, scores: Mapping[str, Scores | None]) -> str:
+def trained(folder: str | Path, scores: Mapping[str, AnyScores | None]) -> str:
     """The scores of a run by the name of their part, pictures of its best and worst answers, and where things lie."""
     run = Run(Path(folder))
     tables = [f"<b>{escape(part)}</b>{found._repr_html_()}" for part, found in scores.items() if found is not None]

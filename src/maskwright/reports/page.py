@@ -17,7 +17,7 @@ from maskwright.bundles.runs import Run
 from maskwright.core.errors import DataError
 from maskwright.core.files import write_text
 from maskwright.imaging.palette import VOID_COLOUR
-from maskwright.reports import facts, pictures
+from maskwright.reports import facts, measures, pictures
 from maskwright.reports.figures import is_number
 from maskwright.reports.pictures import Pictures
 from maskwright.reports.words import css, environment
@@ -107,7 +107,9 @@ def read(folder: Path) -> Contents:
 
 def context(folder: Path, contents: Contents) -> dict[str, Any]:
     """Everything the template may name but the pictures."""
-    run = contents.run
+    run, sets = contents.run, facts.scored_sets(contents.scores)
+    objects = facts.finds_objects(run, sets)
+    epochs = facts.epochs(contents.events, objects)
     kind, mark = MARKS.get(contents.status, ("bad", "✕"))
     told = [e for e in facts.of(contents.events, "status") if e.get("status") == contents.status]
     groups = facts.ledger_groups(contents.ledger)
@@ -117,10 +119,13 @@ def context(folder: Path, contents: Contents) -> dict[str, Any]:
         "status": {"text": contents.status, "hint": contents.hint, "kind": kind, "mark": mark},
         "error": (told[-1].get("text") or told[-1].get("what")) if told else None,
         "summary": facts.summary(run, contents.status),
-        "sets": facts.scored_sets(contents.scores),
-        "charts": facts.curves(contents.events),
-        "epochs": facts.of(contents.events, "epoch"),
-        "data_classes": facts.labelled(run),
+        "objects": objects,
+        "sets": sets,
+        "board": facts.board(sets),
+        "charts": facts.curves(contents.events, objects),
+        "epochs": epochs,
+        "epoch_columns": measures.epoch_columns(epochs),
+        "data_classes": facts.labelled(run, objects),
         "totals": totals(contents),
         "groups": groups[: facts.MOST_GROUPS],
         "num_groups": len(groups),
@@ -135,7 +140,7 @@ def context(folder: Path, contents: Contents) -> dict[str, Any]:
         "damaged": contents.damaged,
         "colours": colours(run),
         "void": css(VOID_COLOUR),
-        "style": asset("style.css"),
+        "style": asset("style.css") + (asset("objects.css") if objects else ""),
         "script": asset("script.js"),
     }
 

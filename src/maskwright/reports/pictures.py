@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from maskwright.reports.measures import MEAN_IOU, SHORT
+
 SIDES = (None, 320, 224, 160)  # the longest side tried, in pixels, one after the other; None: the file as it is
 KINDS = {b"RIFF": "webp", b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 LAYERS = ("image", "truth", "predicted")
@@ -35,7 +37,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the page shows. part: of the images answered; notes: what was left out or made smaller, as sentences."""
+    """What the page shows. part: of the images answered; measure: what their score is, in short.
+
+    notes: what was left out or made smaller, as sentences.
+    """
 
     train: tuple[Sample, ...] = ()
     best: tuple[Sample, ...] = ()
@@ -43,6 +48,7 @@ class Pictures:
     watch: tuple[Sample, ...] = ()
     watched: dict[str, Any] = field(default_factory=dict)
     part: str = "validation"
+    measure: str = SHORT[MEAN_IOU]
     notes: tuple[str, ...] = field(default=())
 
 
@@ -80,7 +86,8 @@ def choose(folder: Path, index: dict[str, Any], budget: int) -> Pictures:
     watched = about if isinstance(about, dict) else {}
     shown_of = {name: tuple(group) for name, group in kept.items()}
     part = "test" if index.get("part") == "test" else "validation"
-    return Pictures(**shown_of, watched=watched, part=part, notes=tuple(notes))
+    measure = str(index.get("measure") or MEAN_IOU)
+    return Pictures(**shown_of, watched=watched, part=part, measure=SHORT.get(measure, measure), notes=tuple(notes))
 
 
 def entries(index: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -96,7 +103,7 @@ def read(folder: Path, entry: dict[str, Any], side: int | None) -> Sample | None
         if picture is None:
             return None
         shown[layer] = picture
-    return Sample(entry, shown)
+    return Sample({"score": entry.get("miou"), **entry}, shown)  # `miou`: in runs before there was a measure
 
 
 def layers(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from maskwright.imaging import draw, images
 from maskwright.imaging.palette import class_colours
 from maskwright.prediction import folders
 from maskwright.prediction.evaluation import ordered
-from maskwright.prediction.predictor import Predictor
-from maskwright.reports.snapshots import small
+from maskwright.prediction.predictor import AnyPredictor
+from maskwright.reports.snapshots import drawn, small
 
 MOST = 24  # photos that are shown
 READERS = 2
@@ -40,7 +40,7 @@ def photos(folder: str | None) -> list[Path]:
         raise RecipeError(error.what, place=f"watch: {folder}", hint=error.hint) from error
 
 
-def write(run: Run, predictor: Predictor, found: list[Path], home: str | Path) -> None:
+def write(run: Run, predictor: AnyPredictor, found: list[Path], home: str | Path) -> None:
     """Predicts the first MOST photos and puts their pictures, and those of the run before, into the run's folder.
 
     found: the photos, below the folder `home`. A photo that cannot be read is named in a warning.
@@ -54,8 +54,8 @@ def write(run: Run, predictor: Predictor, found: list[Path], home: str | Path) -
     known = {entry["id"]: entry for entry in _index(previous).get("watch", [])} if previous else {}
     names = [photo.absolute().relative_to(home).as_posix() for photo in found[:MOST]]
     chosen = list(zip(range(MOST), found, names, strict=False))
-    drawn = ordered(lambda item: _drawn(folder, *item, predictor), chosen, READERS)
-    entries = [entry for entry in events.progress(drawn, "your photos", len(chosen)) if entry]
+    told = ordered(lambda item: _entry(folder, *item, predictor), chosen, READERS)
+    entries = [entry for entry in events.progress(told, "your photos", len(chosen)) if entry]
     for entry in entries:
         _with_before(entry, known.get(entry["id"]), previous, run)
     about = {"folder": home.name, "found": len(found), "previous": previous.name if previous else None}
@@ -63,7 +63,7 @@ def write(run: Run, predictor: Predictor, found: list[Path], home: str | Path) -
     run.write_record(watch=str(home))
 
 
-def _drawn(folder: Path, number: int, photo: Path, name: str, predictor: Predictor) -> dict[str, Any] | None:
+def _entry(folder: Path, number: int, photo: Path, name: str, predictor: AnyPredictor) -> dict[str, Any] | None:
     """Writes the photo and its overlay, both small, and returns their entry."""
     try:
         pixels = images.read(photo)
@@ -71,11 +71,10 @@ def _drawn(folder: Path, number: int, photo: Path, name: str, predictor: Predict
         events.warn(f"watch: {error}")
         return None
     colours = class_colours(predictor.classes, predictor.description.multilabel)
-    overlay = draw.overlay(pixels, predictor(pixels).label_map, colours)
     entry = {"id": name}
-    for kind, picture in (("image", pixels), ("now", overlay)):
+    for kind, picture in (("image", small(pixels)), ("now", drawn(pixels, predictor(pixels), colours))):
         file = folder / f"{number:02d}_{kind}.webp"
-        file.write_bytes(draw.encode(small(picture), "webp", 80))
+        file.write_bytes(draw.encode(picture, "webp", 80))
         entry[kind] = f"watch/{file.name}"
     return entry
 

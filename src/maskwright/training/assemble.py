@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskwright.bundles.bundle import PLAIN, Description
+from maskwright.bundles.bundle import Description
 from maskwright.bundles.runs import Run
 from maskwright.core import events, files, terminal
 from maskwright.core.errors import ModelError, RecipeError
@@ -18,21 +18,19 @@ from maskwright.core.recipe import Model, Recipe, Training, check_entry
 from maskwright.core.words import counted
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.palette import class_colours
-from maskwright.models import MODELS, weights
+from maskwright.models import OF_TASK, weights
 from maskwright.models import device as devices
+from maskwright.models.build import AnySegmenter, wrapped
 from maskwright.models.device import Device
 from maskwright.models.norms import freeze_statistics
-from maskwright.models.segmenter import Segmenter, wrap
 from maskwright.models.weights import Loaded
-from maskwright.prediction import evaluation, with_torch
-from maskwright.prediction.predictor import Predictor
-from maskwright.tasks import multilabel
-from maskwright.training import OPTIMIZERS, augment, batch_size, layers, mix, optim, plan, schedules
+from maskwright.prediction import scoring
+from maskwright.prediction.predictor import AnyPredictor
+from maskwright.training import OPTIMIZERS, augment, batch_size, layers, optim, plan, schedules, tasks
 from maskwright.training.estimate import Estimate, estimate
-from maskwright.training.inputs import flip_pairs, make_loader, model_classes, validation_loader
+from maskwright.training.inputs import flip_pairs, make_loader, validation_loader
 from maskwright.training.loader import Loader
 from maskwright.training.loop import memory_explained, on_device
-from maskwright.training.losses import criterion
 from maskwright.training.plan import Plan
 from maskwright.training.watch import Validated
 
@@ -45,7 +43,7 @@ class Assembled:
     """Everything a training needs, ready to run. recipe: with what was settled on (batch). validate: None with `val: none`."""
 
     recipe: Recipe
-    segmenter: Segmenter
+    segmenter: AnySegmenter
     description: Description
     loaded: Loaded
     device: Device
@@ -90,20 +88,11 @@ class Assembled:
 def check(recipe: Recipe) -> None:
     """Holds every named entry of a recipe against its shelf, before any data is opened. Raises RecipeError."""
     settings = recipe.train
-    check_entry(MODELS, recipe.model, place="model")
+    _check_model(recipe)
     check_entry(OPTIMIZERS, settings.optimizer, place="train.optimizer")
     schedules.schedule(settings.schedule.name, settings.schedule.options)
     augment.check(recipe.augment)
-    mix.check(recipe.mix)
-    if recipe.base_size is not None and recipe.fit != "crop":
-        hint = "set `fit: crop`, or leave it out"
-        raise RecipeError(f"does nothing with `fit: {recipe.fit}`", place="base_size", hint=hint)
-    criterion(recipe.loss, multilabel=recipe.multilabel)
-    if recipe.multilabel:
-        listed = " + ".join(recipe.loss)
-        events.say(
-            f"classes may overlap (multilabel: true): a sigmoid and a mask each, no background; trained by {listed}"
-        )
+    tasks.of(recipe).check(recipe)
     if recipe.val == "none":
         hint = "leave out `val: none`"
         if settings.schedule.name == "plateau":
@@ -114,12 +103,25 @@ def check(recipe: Recipe) -> None:
             )
 
 
+def _check_model(recipe: Recipe) -> None:
+    """Raises RecipeError for a network or an option that is not there, and for a network of another task."""
+    name = recipe.model.name
+    for task, shelf in OF_TASK.items():
+        if task != recipe.task and name in shelf and name not in OF_TASK[recipe.task]:
+            hint = f"set `task: {task}`, or choose a network of this task: {', '.join(OF_TASK[recipe.task])}"
+            raise RecipeError(
+                f"`{name}` is a network of `task: {task}`, not {recipe.task}", place="model.name", hint=hint
+            )
+    check_entry(OF_TASK[recipe.task], recipe.model, place="model")
+
+
 def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = False) -> Assembled:
     """Chooses device and precision, builds the network with its weights, the loader, and measures how long it takes."""
     devices.seed_everything(recipe.train.seed)
     device = devices.choose(recipe.train.device, recipe.train.precision)
     events.say(f"device: {device.reason}")
-    classes, settled = model_classes(recipe, prepared.classes), run.record.get("estimate", {}) if resume else {}
+    task, settled = tasks.of(recipe), run.record.get("estimate", {}) if resume else {}
+    classes = task.classes(recipe, prepared.classes)
     description = describe(recipe, classes)
     _say_flip_pairs(recipe, description)
     network = _network(recipe, len(classes))
@@ -132,18 +134,17 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     options = getattr(network, "options", start.options)  # some networks know better how they are built again elsewhere
     description = replace(description, normalization=loaded.normalization, model={"name": start.name, **options})
     optimizer = _optimizer(recipe, network, loaded)
-    segmenter = wrap(network, description.normalization)
-    pixels = training_pixels(recipe, prepared)
-    segmenter.criterion = mix.criterion(criterion(recipe.loss, classes, pixels, recipe.multilabel))
+    segmenter = wrapped(network, description.normalization, recipe.task)
+    task.equip(segmenter, recipe, classes, prepared)
     segmenter = device.place(segmenter)
     with memory_explained(recipe.train, lambda: "the trial step before the training"):
         recipe = _with_batch(recipe, segmenter, device, len(prepared.train), settled.get("batch"))
         loader = make_loader(recipe, prepared.train)
         _hold_norms(recipe, network, loaded, loader.batch)
-        predictor = Predictor(with_torch.live(segmenter), description, runtime="torch", tta=PLAIN)
+        predictor = task.predictor(segmenter, description)
         measured = _estimate(segmenter, recipe, device, prepared, predictor, loader, settled)
     following = Plan(
-        plan.stretches(recipe.train, measured.epochs),
+        plan.stretches(recipe.train, measured.epochs, network),
         len(loader),
         schedules.schedule(recipe.train.schedule.name, recipe.train.schedule.options),
         run.checkpoints,
@@ -161,12 +162,10 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
 def _network(recipe: Recipe, num_classes: int) -> torch.nn.Module:
     """The bare network of a recipe. Raises RecipeError, with its key, for options that it refuses."""
     try:
-        network: torch.nn.Module = MODELS[recipe.model.name](num_classes, **recipe.model.options)
+        network: torch.nn.Module = OF_TASK[recipe.task][recipe.model.name](num_classes, **recipe.model.options)
     except RecipeError as error:
         raise RecipeError(error.what, place=error.place or "model", hint=error.hint) from error
-    if recipe.multilabel and getattr(network, "implied_background", False):
-        what = f"`{recipe.model.name}` has no channel for its first class, which `multilabel: true` needs"
-        raise RecipeError(what, place="model", hint="choose another network, such as `lraspp`")
+    tasks.of(recipe).check_network(recipe, network)
     return network
 
 
@@ -193,21 +192,15 @@ def describe(recipe: Recipe, classes: tuple[str, ...]) -> Description:
         flip_pairs=tuple(flip_pairs(recipe, classes)),
         base_size=recipe.base_size,
         multilabel=recipe.multilabel,
+        task=recipe.task,
     )
-
-
-def training_pixels(recipe: Recipe, prepared: Prepared) -> np.ndarray:
-    """int64 (C,): pixels of the training images of each of the `model_classes`, with hidden ones where they overlap."""
-    found, row = prepared.inspected, {id: i for i, id in enumerate(prepared.inspected.data.ids)}
-    counts = found.union[:, multilabel.channels(prepared.classes)] if recipe.multilabel else found.pixels
-    return np.asarray(counts[[row[id] for id in prepared.train.ids]].sum(axis=0), np.int64)
 
 
 def _optimizer(recipe: Recipe, network: torch.nn.Module, loaded: Loaded) -> torch.optim.Optimizer:
     """The optimiser; also holds the layers that the recipe names, in `layer_lr`, `freeze` and `stages`, against the network."""
     settings = recipe.train
     layers.matching(network, settings.freeze, "train.freeze")
-    for stretch in plan.stretches(settings, 1):
+    for stretch in plan.stretches(settings, 1, network):
         layers.freeze(network, stretch.freeze, stretch.place)
     return optim.build(
         network,
@@ -227,7 +220,7 @@ def _warn_of_warmup(plan: Plan) -> None:
             events.warn(f"{what}, whose learning rate never comes to its height")
 
 
-def _with_batch(recipe: Recipe, segmenter: Segmenter, device: Device, images: int, settled: int | None) -> Recipe:
+def _with_batch(recipe: Recipe, segmenter: AnySegmenter, device: Device, images: int, settled: int | None) -> Recipe:
     """`batch: auto` becomes a number: the one settled on before, or what fits into memory."""
     if recipe.train.batch != "auto":
         return recipe
@@ -241,16 +234,17 @@ def _hold_norms(recipe: Recipe, network: torch.nn.Module, loaded: Loaded, batch:
     """Makes BatchNorm layers keep the statistics of their weights. Raises RecipeError for a batch of one and layers without."""
     norms, setting = layers.batch_norms(network), recipe.train.freeze_norms
     known = [name for name in norms if f"{name}.running_mean" in loaded.loaded]
-    held = known if setting is True or (setting == "auto" and batch < FEW) else []
+    few = batch < FEW or recipe.task == "instance"  # networks that find objects are trained with frozen statistics
+    held = known if setting is True or (setting == "auto" and few) else []
     for name in held:
         freeze_statistics(norms[name])
     if setting is True and not known:
         events.warn("freeze_norms: no BatchNorm layer came with statistics, so none keeps them")
     if setting == "auto" and held:
-        events.say(
-            f"{len(held)} of {counted(len(norms), 'BatchNorm layer')} keep the statistics of their weights, as "
-            f"{counted(batch, 'image is', 'images are')} too few a step for their own (train.freeze_norms: auto)"
-        )
+        why = f"{counted(batch, 'image is', 'images are')} too few a step for their own"
+        why = why if batch < FEW else "networks that find objects are trained so"
+        kept = f"{len(held)} of {counted(len(norms), 'BatchNorm layer')} keep the statistics of their weights"
+        events.say(f"{kept}, as {why} (train.freeze_norms: auto)")
     live = sum(name not in held for name in norms)
     if recipe.train.batch == 1 and setting == "auto" and live:
         hint = (
@@ -270,11 +264,11 @@ def _say_flip_pairs(recipe: Recipe, description: Description) -> None:
 
 
 def _estimate(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     recipe: Recipe,
     device: Device,
     prepared: Prepared,
-    predictor: Predictor,
+    predictor: AnyPredictor,
     loader: Loader,
     settled: Mapping[str, Any],
 ) -> Estimate:
@@ -285,7 +279,7 @@ def _estimate(
         if not len(few):
             return 0.0
         began = time.perf_counter()
-        evaluation.evaluate(predictor, few, resamples=0)
+        scoring.evaluate(predictor, few, resamples=0)
         return (time.perf_counter() - began) / len(few)
 
     measured = estimate(
@@ -304,22 +298,20 @@ def _estimate(
 
 
 def _validation(
-    segmenter: Segmenter, device: Device, prepared: Prepared, predictor: Predictor, recipe: Recipe
+    segmenter: AnySegmenter, device: Device, prepared: Prepared, predictor: AnyPredictor, recipe: Recipe
 ) -> Callable[[], Validated]:
     """Scores on original pixels through the Predictor, and the loss of the fitted validation images."""
-    loader = validation_loader(recipe, prepared.val)
+    loader, task = validation_loader(recipe, prepared.val), tasks.of(recipe)
 
     def validate() -> Validated:
-        scores = evaluation.evaluate(predictor, prepared.val, label="validate", resamples=0)
+        scores = scoring.evaluate(predictor, prepared.val, label="validate", resamples=0)
         segmenter.eval()
         losses = []
         with torch.inference_mode(), device.autocast():
             for batch in loader.epoch(0):
                 values = segmenter(*on_device(batch, device))
                 losses += [float(sum(values.values()))] * len(batch.ids)
-        miou = scores["miou"] or 0.0  # None where every pixel is void
-        found = {"val_loss": sum(losses) / len(losses), "val_miou": miou}
-        accuracy = {"val_pixel_accuracy": scores["pixel_accuracy"]} if "pixel_accuracy" in scores.headlines else {}
-        return Validated(miou, found | accuracy)
+        score, told = task.validated(scores)
+        return Validated(score, {"val_loss": sum(losses) / len(losses), **told})
 
     return validate

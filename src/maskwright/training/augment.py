@@ -22,7 +22,6 @@ from maskwright.training import AUGMENTS, OPERATIONS, colour, geometry
 from maskwright.training.change import Change, Operation, Sample
 from maskwright.training.geometry import Fit
 
-Augmenter = Callable[[np.ndarray, np.ndarray, np.random.Generator], Sample]
 Wanted = str | Entry | Operation | Sequence[str | Entry]
 
 BLUR_SIGMAS = (0.4, 1.5)  # pixels
@@ -38,12 +37,49 @@ _WINDOW = (
 )
 
 
+@dataclass(frozen=True)
+class Augmenter:
+    """Changes samples at random: (image uint8 RGB (h, w, 3), labels uint8 (h, w) or (planes, h, w), rng) -> the same of `size`.
+
+    swap: uint8 (256,), what each class becomes in a mirrored picture.
+    """
+
+    operation: Operation
+    size: tuple[int, int]
+    fit: Fit
+    swap: np.ndarray
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
+        image, labels, mirrored = self._moved(image, labels, rng)
+        return image, geometry.swap_sides(labels, self.swap) if mirrored else labels
+
+    def objects(
+        self, image: np.ndarray, layers: np.ndarray, table: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same for layers of object numbers uint8 (P, h, w) and their table uint8 (P, 256), the class of each, from 1."""
+        image, layers, mirrored = self._moved(image, layers, rng)
+        if mirrored:
+            table = np.where(table > 0, self.swap[table - 1] + 1, 0).astype(np.uint8)
+        return image, layers, table
+
+    def _moved(
+        self, image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Image and labels as they were moved and coloured, and whether left and right changed places."""
+        change = Change()
+        self.operation(change, rng)
+        place = geometry.place(change, image.shape[:2], self.size, self.fit)
+        image, labels = geometry.warp(image, labels, place, self.size)
+        image = colour.recolour(image, change)
+        for effect in change.effects:
+            image, labels = effect(image, labels)
+        return image, labels, place.flipped
+
+
 def augmenter(
     wanted: Wanted, size: tuple[int, int], *, flip_pairs: Sequence[tuple[int, int]] = (), fit: Fit = "squash"
 ) -> Augmenter:
-    """A function (image, labels, rng) -> (image, labels) of `size` (H, W); everything random is drawn from `rng`.
-
-    Images are uint8 RGB (h, w, 3); labels are label maps uint8 (h, w) or masks of each class uint8 (C, h, w).
+    """What changes samples to windows of `size` (H, W); everything random is drawn from `rng`.
 
     wanted: a recipe's `augment`: an entry of AUGMENTS or OPERATIONS, or a list of them; or an operation already made.
     flip_pairs: class indices that change places when the picture is mirrored.
@@ -54,21 +90,7 @@ def augmenter(
     """
     if fit == "crop" and "shift" in _names(wanted):
         events.warn("augment: `shift` does nothing with `fit: crop`, whose windows lie at random anyway")
-    operation, swap = made(wanted), geometry.swap_table(flip_pairs)
-
-    def augment(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Sample:
-        change = Change()
-        operation(change, rng)
-        place = geometry.place(change, image.shape[:2], size, fit)
-        image, labels = geometry.warp(image, labels, place, size)
-        if flip_pairs and place.flipped:
-            labels = geometry.swap_sides(labels, swap)
-        image = colour.recolour(image, change)
-        for effect in change.effects:
-            image, labels = effect(image, labels)
-        return image, labels
-
-    return augment
+    return Augmenter(made(wanted), size, fit, geometry.swap_table(flip_pairs))
 
 
 def check(wanted: Wanted) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,11 +10,12 @@ import torch
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 (B, 3, H, W) in channels_last memory. targets: uint8 (B, H, W) of class indices and VOID, or masks
-    (B, C, H, W) of 0, 1 and VOID.
+    """images: uint8 (B, 3, H, W) in channels_last memory. targets: uint8 (B, H, W) of class indices and VOID, masks
+    (B, C, H, W) of 0, 1 and VOID, or layers (B, P, H, W) of object numbers, 0 and VOID for none.
 
     ids: of the records, in this order. The tensors are the caller's for as long as they are kept.
     others: of a batch that `mixup` mixed: the targets of the images that weigh 1 - `share` in it.
+    tables: with layers, what their object numbers are: uint8 (B, P, 256), classes from 1; 0 where there is no object.
     """
 
     images: torch.Tensor
@@ -22,17 +23,19 @@ class Batch:
     ids: tuple[str, ...]
     others: torch.Tensor | None = None
     share: float = 1.0
+    tables: torch.Tensor | None = None
 
 
-def stacked(
-    images: np.ndarray, targets: np.ndarray, ids: tuple[str, ...], others: np.ndarray | None, share: float
-) -> Batch:
-    second = None if others is None else torch.from_numpy(others)
-    return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(targets), ids, second, share)
+def stacked(arrays: tuple[np.ndarray, ...], ids: tuple[str, ...], share: float, *, tables: bool) -> Batch:
+    """A batch of arrays as samples have them: images uint8 (B, H, W, 3), targets, and maybe tables or other targets."""
+    images, targets, *third = map(torch.from_numpy, arrays)
+    batch = Batch(images.permute(0, 3, 1, 2), targets, ids)
+    if not third:
+        return batch
+    return replace(batch, tables=third[0]) if tables else replace(batch, others=third[0], share=share)
 
 
-def lay(arrays: tuple[np.ndarray | None, ...], row: int, sample: tuple[np.ndarray, ...]) -> None:
-    """Writes a sample into a row of a batch's images, targets and, where it is mixed, other targets."""
+def lay(arrays: tuple[np.ndarray, ...], row: int, sample: tuple[np.ndarray, ...]) -> None:
+    """Writes a sample into a row of a batch's images, targets and, where there are any, tables or other targets."""
     for array, part in zip(arrays, sample):
-        assert array is not None
         array[row] = part

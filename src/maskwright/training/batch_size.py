@@ -8,8 +8,8 @@ import torch
 
 from maskwright.core.recipe import Recipe
 from maskwright.core.words import counted
+from maskwright.models.build import AnySegmenter
 from maskwright.models.device import Device, is_out_of_memory
-from maskwright.models.segmenter import Segmenter
 from maskwright.training.cache import free_memory
 from maskwright.training.estimate import trial_steps
 
@@ -18,7 +18,7 @@ SHARE_OF_GPU, SHARE_OF_MEMORY = 0.85, 0.5  # elsewhere decoded samples and other
 FEWEST_STEPS, SMALL = 8, 4  # an epoch of fewer steps learns slowly, while a batch of SMALL images is fair
 
 
-def fitting(segmenter: Segmenter, recipe: Recipe, device: Device, images: int) -> tuple[int, str]:
+def fitting(segmenter: AnySegmenter, recipe: Recipe, device: Device, images: int) -> tuple[int, str]:
     """A batch size for so many training images, and why it is that. Raises what torch raises when one image is too much."""
     on_gpu = device.device.type == "cuda"
     most = MOST_ON_GPU if on_gpu else MOST_ELSEWHERE

@@ -1,13 +1,14 @@
 """Training samples before augmentation, and the cache that keeps them decoded between epochs.
 
-A sample is an image uint8 RGB (h, w, 3) and its labels, a label map uint8 (h, w) or, where classes overlap, a mask for
-each, uint8 (C, h, w); fitted to the network's size (or, for `fit: crop`, at the image's own or `base_size`).
+A sample is an image uint8 RGB (h, w, 3) and the arrays that `truth` says it has beside it, fitted to the network's size
+(or, for `fit: crop`, at the image's own or `base_size`).
 The cache is one block of shared memory or one nameless file that belongs to this run
 alone: what one worker decoded every worker finds, and when the run ends, however it ends, nothing is left behind.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import shutil
@@ -25,25 +26,24 @@ from maskwright.core.files import cache_folder, check_writable
 from maskwright.core.table import Data
 from maskwright.core.types import Record
 from maskwright.core.words import counted
-from maskwright.imaging import images, masks
-from maskwright.tasks import multilabel, semantic
-from maskwright.training.change import Sample
+from maskwright.imaging import images
 from maskwright.training.geometry import Fit
+from maskwright.training.truth import LabelMaps, Shapes, Truth
 
 Where = Literal["auto", "memory", "disk", "none"]
 
 SHARE = 0.25  # of the free memory or disk that a cache takes when no budget is given
-IMAGE_BYTES = 3  # a pixel; its label takes one more, or one for each mask
+LABEL_MAPS = LabelMaps()
 GB = 1e9
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Samples:
-    """The images of a Data at `indices`, decoded on demand: `samples[i]` is (image, labels), read-only when cached.
+    """The images of a Data at `indices`, decoded on demand: `samples[i]` is (image, labels, ...), read-only when cached.
 
     size: (H, W) of the network's input. fit: `squash` and `pad` fit to it, `crop` keeps the images' own size.
     base_size: with `crop`, the long side that images are scaled to first.
-    masks: class indices that get a mask each, in this order; None: label maps.
+    truth: what a sample has beside the image.
 
     cache: memory | disk | none; auto takes memory when all samples fit into the budget, else disk when they fit there.
       `memory` and `disk` keep as many samples as the budget holds.
@@ -60,16 +60,17 @@ class Samples:
         size: tuple[int, int],
         fit: Fit = "squash",
         base_size: int | None = None,
-        masks: Sequence[int] | None = None,
+        truth: Truth = LABEL_MAPS,
         cache: Where = "auto",
         cache_gb: float | None = None,
     ):
         self.data, self.indices, self.size, self.fit = data, np.asarray(indices, np.int64), size, fit
-        self.masks, self.planes = masks, 1 if masks is None else len(masks)
+        self.truth, self.objects = truth, truth.objects
         self.base_size = base_size if fit == "crop" else None
         sizes = [self._fitted_size((int(h), int(w))) for h, w in data.sizes[self.indices]]
         self._sizes = np.array(sizes, np.int64).reshape(-1, 2)
-        self._starts = np.concatenate(([0], np.cumsum(self._sizes.prod(axis=1) * (IMAGE_BYTES + self.planes))))
+        bytes_of = {size: sum(map(math.prod, self._shapes(size))) for size in set(sizes)}
+        self._starts = np.cumsum([0, *(bytes_of[size] for size in sizes)], dtype=np.int64)
         where, budget = _choose(cache, int(self._starts[-1]), cache_gb)
         self.num_cached = int(np.searchsorted(self._starts, budget, side="right")) - 1 if where != "none" else 0
         self.cache_bytes = int(self._starts[self.num_cached])
@@ -81,7 +82,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> Sample:
+    @property
+    def shapes(self) -> Shapes:
+        """Of the arrays of a sample at the network's size."""
+        return self._shapes(self.size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         if not 0 <= index < len(self):
             raise IndexError(index)
         if index >= self.num_cached:
@@ -98,20 +104,18 @@ class Samples:
     def id(self, index: int) -> str:
         return self.data.ids[self.indices[index]]
 
-    def load(self, index: int) -> Sample:
+    def load(self, index: int) -> tuple[np.ndarray, ...]:
         """The sample from its files, cached or not."""
         record: Record = self.data[self.indices[index]]
         size = self._fitted_size(record.size)
         if record.size == size:  # nothing to fit
             image = images.read(record.image, upright=record.upright)
             _check_size(image.shape[:2], record)
-            return image, masks.label_map(record) if self.masks is None else masks.class_masks(record, self.masks)
+            return image, *self.truth.read(record, None)
         how = "squash" if self.fit == "crop" else self.fit  # a scaled image fills its own size
         image, fitting = images.read_fitted(record.image, size, how, upright=record.upright)
         _check_size(fitting.original, record)
-        if self.masks is None:
-            return image, semantic.encode(record, fitting)
-        return image, multilabel.encode(record, fitting, self.masks)
+        return image, *self.truth.read(record, fitting)
 
     @property
     def num_filled(self) -> int:
@@ -124,13 +128,15 @@ class Samples:
             return self.size
         return original if self.base_size is None else images.long_side(original, self.base_size)
 
-    def _kept(self, index: int) -> Sample:
-        height, width = self._sizes[index]
-        start, stop = self._starts[index : index + 2]
-        border = stop - height * width * self.planes
-        image, labels = self._block[start:border], self._block[border:stop]
-        planes = () if self.masks is None else (self.planes,)
-        return image.reshape(height, width, 3), labels.reshape(*planes, height, width)
+    def _kept(self, index: int) -> tuple[np.ndarray, ...]:
+        height, width = self._sizes[index].tolist()
+        shapes, start = self._shapes((height, width)), int(self._starts[index])
+        ends = start + np.cumsum([math.prod(shape) for shape in shapes])
+        pieces = np.split(self._block[start : ends[-1]], ends[:-1] - start)
+        return tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True))
+
+    def _shapes(self, size: tuple[int, int]) -> Shapes:
+        return ((*size, 3), *self.truth.shapes(size))
 
     def _told(self, budget: int) -> str:
         size = f"{self.size[0]} x {self.size[1]}"

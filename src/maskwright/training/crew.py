@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from maskwright.core.errors import MaskwrightError, OutOfMemory, SetupError
-from maskwright.training.batch import Batch, lay, stacked
+from maskwright.training.batch import Batch, lay
 
 if TYPE_CHECKING:
     from maskwright.training.loader import Loader
@@ -56,9 +56,7 @@ class _Task:
 class _Slot:
     """Shared memory for one batch, and what is known of it."""
 
-    images: np.ndarray  # uint8 (B, H, W, 3)
-    targets: np.ndarray  # uint8 (B, H, W) or (B, C, H, W)
-    others: np.ndarray | None  # as targets; None where no batch is ever mixed
+    arrays: tuple[np.ndarray, ...]  # uint8, the parts of a sample stacked: (B, H, W, 3), ...
     share: float = 1.0
     tasks: int = 0  # not yet done
     error: MaskwrightError | None = None
@@ -73,8 +71,8 @@ class Crew:
     """
 
     def __init__(self, loader: Loader):
-        self._ids, self._slots = loader.ids, [_make_slot(loader) for _ in range(SLOTS)]
-        self._share, self._batch = loader.share, loader.batch
+        self._slots = [_Slot(shared(loader.batch, loader.shapes)) for _ in range(SLOTS)]
+        self._stacked, self._share, self._batch = loader.stacked, loader.share, loader.batch
         self._free = list(range(SLOTS))
         self._turn = 0  # whose turn it is to get a task
         self._lines: list[Connection] = []
@@ -149,17 +147,14 @@ class Crew:
         if slot.error is not None:
             self._free.append(number)
             raise slot.error
-        images, targets = slot.images[:count], slot.targets[:count]
-        others = slot.others[:count] if slot.others is not None and slot.share < 1 else None
+        lent = [array[:count] for array in slot.arrays]
         if last:
             self._free.append(number)
-            second = None if others is None else others.copy()
-            return stacked(images.copy(), targets.copy(), self._ids(picks), second, slot.share)
-        lent = [array for array in (images, targets, others) if array is not None]
+            return self._stacked(tuple(array.copy() for array in lent), picks, slot.share)
         parts = [True] + [False] * (len(lent) - 1)  # the last of them to go finds True
         for array in lent:
             weakref.finalize(array, self._give_back, number, parts).atexit = False
-        return stacked(images, targets, self._ids(picks), others, slot.share)
+        return self._stacked(tuple(lent), picks, slot.share)
 
     def _give_back(self, number: int, parts: list[bool]) -> None:
         if parts.pop():
@@ -215,7 +210,7 @@ def _fill(slot: _Slot, task: _Task, prepare: Prepare) -> MaskwrightError | None:
     try:
         for offset, index in enumerate(task.picks):
             row = task.row + offset
-            lay((slot.images, slot.targets, slot.others), row, prepare(index, task.epoch, task.position + offset))
+            lay(slot.arrays, row, prepare(index, task.epoch, task.position + offset))
     except MaskwrightError as error:
         return error
     return None
@@ -236,10 +231,9 @@ def _dismiss(lines: list[Connection], workers: list[Any]) -> None:
     workers.clear()
 
 
-def _make_slot(loader: Loader) -> _Slot:
-    images, targets = (loader.batch, *loader.samples.size, 3), (loader.batch, *loader.target_shape)
-    first, second = math.prod(images), math.prod(images) + math.prod(targets)
-    mixed = loader.mix is not None and loader.mix.blend is not None
-    block = np.frombuffer(mmap.mmap(-1, second + mixed * math.prod(targets)), np.uint8)
-    others = block[second:].reshape(targets) if mixed else None
-    return _Slot(block[:first].reshape(images), block[first:second].reshape(targets), others)
+def shared(batch: int, shapes: tuple[tuple[int, ...], ...]) -> tuple[np.ndarray, ...]:
+    """Memory that forked workers share, for the parts of `batch` samples: uint8 (batch, ...) each."""
+    sizes = [batch * math.prod(shape) for shape in shapes]
+    block, ends = np.frombuffer(mmap.mmap(-1, sum(sizes)), np.uint8), np.cumsum(sizes)
+    pieces = np.split(block, ends[:-1])
+    return tuple(piece.reshape(batch, *shape) for piece, shape in zip(pieces, shapes, strict=True))

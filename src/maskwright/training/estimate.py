@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from maskwright.core.recipe import Recipe
+from maskwright.models.build import AnySegmenter
 from maskwright.models.device import Device
-from maskwright.models.segmenter import Segmenter
+from maskwright.training import tasks
 
 REPEATS = 3
 DEFAULT_MINUTES = 10.0
@@ -36,7 +37,7 @@ class Estimate:
 
 
 def estimate(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     recipe: Recipe,
     device: Device,
     *,
@@ -67,7 +68,7 @@ def estimate(
     return Estimate(epochs, epochs * each, step_seconds, validation, every, device.peak_memory_gb(), batch)
 
 
-def trial_steps(segmenter: Segmenter, recipe: Recipe, device: Device, batch: int, repeats: int) -> list[float]:
+def trial_steps(segmenter: AnySegmenter, recipe: Recipe, device: Device, batch: int, repeats: int) -> list[float]:
     """Seconds of training steps on random pixels; the segmenter and the random state are left as they were."""
     state = torch.get_rng_state()
     trial = copy.deepcopy(segmenter).train()
@@ -75,10 +76,7 @@ def trial_steps(segmenter: Segmenter, recipe: Recipe, device: Device, batch: int
     optimizer = torch.optim.AdamW(trial.parameters(), lr=0.0)  # two moments: the most memory an optimiser of ours takes
     images = torch.randint(0, 256, (batch, 3, *recipe.size), device=device.device).float()
     images = device.layout(images)
-    targets = torch.zeros((batch, *recipe.size), dtype=torch.int64, device=device.device)
-    if recipe.multilabel:
-        with torch.no_grad():
-            targets = torch.zeros_like(trial(images), dtype=torch.uint8)
+    targets = tasks.of(recipe).trial_targets(trial, recipe, images)
     times = []
     for _ in range(repeats):
         began = time.perf_counter()

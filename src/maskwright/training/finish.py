@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 
 from maskwright.bundles import bundle as bundles
@@ -18,23 +16,22 @@ from maskwright.bundles.runs import Run
 from maskwright.core import files
 from maskwright.core.recipe import Recipe, with_paths
 from maskwright.core.recipe_text import dump
-from maskwright.core.types import Network
+from maskwright.core.types import Network, ObjectNetwork
 from maskwright.data.prepare import Prepared, digest
 from maskwright.exports.onnx import Parity, onnx
+from maskwright.exports.onnx_objects import ObjectParity
 from maskwright.imaging import images
-from maskwright.metrics.scores import Scores
-from maskwright.models.segmenter import Segmenter
 from maskwright.prediction import with_torch
-from maskwright.prediction.predictor import as_input
-from maskwright.tasks import multilabel
-from maskwright.training import checkpoint, surroundings
+from maskwright.prediction.scoring import AnyScores
+from maskwright.prediction.views import as_input
+from maskwright.training import checkpoint, surroundings, tasks
 from maskwright.training.assemble import Assembled
 
 PARITY_IMAGES = 16
 FIXED_SEED = 20_000  # of the pixels that every bundle answers to, see `fixed_output`
 
 
-def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Parity:
+def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Parity | ObjectParity:
     """Writes the bundle: weights, recipe, description, and model.onnx with its parity check.
 
     The weights are the best ones, or the last where nothing validates.
@@ -52,14 +49,14 @@ def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Pa
         parts.description,
         ledger={"digest": digest(ledger), "totals": ledger.totals(), "refused": ledger.num_refused},
         versions=surroundings.versions(),
-        fixed_output=fixed_output(with_torch.live(segmenter), parts.description),
+        fixed_output=fixed_output(with_torch.running(segmenter), parts.description),
     )
     bundles.save_description(run.bundle, description)
     pixels = parity_inputs(prepared, description)
     return onnx(segmenter, description, run.bundle / bundles.ONNX, pixels)
 
 
-def scores(run: Run, val: Scores | None, test: Scores | None) -> None:
+def scores(run: Run, val: AnyScores | None, test: AnyScores | None) -> None:
     """Writes scores.json and per_image.csv of the run, and the headlines into the bundle's description.
 
     What was not measured is left out; per_image.csv holds the validation images, or the test images when nothing validated.
@@ -76,13 +73,14 @@ def scores(run: Run, val: Scores | None, test: Scores | None) -> None:
 def augmented(parts: Assembled, count: int) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """Training samples as the network saw them: image uint8 (h, w, 3), label map uint8 (h, w), id.
 
-    Masks that may overlap are laid over each other.
+    Masks and objects that may overlap are laid over each other.
     """
     samples: list[tuple[np.ndarray, np.ndarray, str]] = []
+    flat = tasks.of(parts.recipe).flat
     for batch in islice(parts.loader.epoch(0), -(-count // parts.loader.batch)):
-        shown = zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.targets.numpy(), batch.ids, strict=True)
-        for image, labels, id in shown:
-            samples.append((image.copy(), multilabel.flat(labels) if labels.ndim == 3 else labels.copy(), id))
+        arrays = [batch.targets] if batch.tables is None else [batch.targets, batch.tables]
+        for row, (image, id) in enumerate(zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.ids, strict=True)):
+            samples.append((image.copy(), flat(tuple(array[row].numpy().copy() for array in arrays)), id))
     return samples[:count]
 
 
@@ -95,16 +93,10 @@ def parity_inputs(prepared: Prepared, description: Description) -> list[np.ndarr
     return [as_input(images.read_fitted(r.image, description.size, how, upright=r.upright)[0]) for r in chosen]
 
 
-def fixed_output(network: Network, description: Description) -> dict[str, Any]:
-    """What the network answers to fixed pixels: the first logits, and how much of the picture each class gets."""
+def fixed_output(network: Network | ObjectNetwork, description: Description) -> dict[str, Any]:
+    """What the network answers to fixed pixels, in a few numbers, the same in every runtime."""
     pixels = np.random.default_rng(FIXED_SEED).integers(0, 256, (1, 3, *description.size)).astype(np.float32)
-    logits = network(pixels)[0]
-    shares = np.bincount(logits.argmax(0).ravel(), minlength=len(logits)) / logits[0].size
-    return {
-        "seed": FIXED_SEED,
-        "logits": [round(float(v), 5) for v in logits[:, 0, :4].ravel()[:32]],
-        "shares": [round(float(v), 4) for v in shares],
-    }
+    return {"seed": FIXED_SEED, **tasks.TASKS[description.task].fixed_output(network, pixels)}
 
 
 def without_paths(recipe: Recipe) -> Recipe:
@@ -116,16 +108,3 @@ def without_paths(recipe: Recipe) -> Recipe:
     if recipe.split.file:
         cut["split"] = recipe.split.model_copy(update={"file": Path(recipe.split.file).name})
     return with_paths(recipe.model_copy(update=cut), lambda path: Path(path).name or "data")
-
-
-def loss_of(segmenter: Segmenter) -> Callable[[np.ndarray, np.ndarray], float]:
-    """The training loss of one image: (logits float32 (C, h, w), labels uint8 (h, w) or (C, h, w)) -> number."""
-
-    criterion = segmenter.criterion
-    assert criterion is not None
-
-    def loss(logits: np.ndarray, labels: np.ndarray) -> float:
-        values = criterion(torch.from_numpy(logits)[None], torch.from_numpy(labels)[None].long())
-        return float(sum(values.values()))
-
-    return loss

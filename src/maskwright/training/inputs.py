@@ -1,4 +1,4 @@
-"""From a recipe and images to training batches: which classes have a channel, how samples are changed, the loader.
+"""From a recipe and images to training batches: what samples hold, how they are changed, the loader.
 
 No network is needed to make them.
 """
@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from maskwright.core.errors import DataError, RecipeError
+from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import Recipe
 from maskwright.core.registry import suggestion
 from maskwright.core.table import Data
 from maskwright.data import flip_pairs as names
-from maskwright.tasks import multilabel
-from maskwright.training import augment, mix
+from maskwright.training import augment, mix, tasks
 from maskwright.training.cache import Samples
 from maskwright.training.loader import Loader
 
 
 def make_loader(recipe: Recipe, data: Data) -> Loader:
     """The augmented training batches of some images. The batch must be settled (an int)."""
-    settings, classes = recipe.train, model_classes(recipe, data.classes)
+    settings, classes = recipe.train, tasks.of(recipe).classes(recipe, data.classes)
     assert isinstance(settings.batch, int)
     swaps = flip_pairs(recipe, classes)
     loader = Loader(
@@ -45,19 +44,6 @@ def validation_loader(recipe: Recipe, data: Data) -> Loader:
     assert isinstance(settings.batch, int)
     samples = _samples(recipe, data)
     return Loader(samples, plain, batch=settings.batch, leftover=True, seed=settings.seed, workers=0)
-
-
-def model_classes(recipe: Recipe, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """What the network has a channel for: the classes of the data; where they overlap, all but the background.
-
-    Raises DataError when the background is all there is.
-    """
-    if not recipe.multilabel:
-        return classes
-    found = tuple(classes[index] for index in multilabel.channels(classes))
-    if not found:
-        raise DataError("the data have no class but the background", place=recipe.data[0].path)
-    return found
 
 
 def flip_pairs(recipe: Recipe, classes: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -88,7 +74,7 @@ def _samples(recipe: Recipe, data: Data) -> Samples:
         size=(recipe.height, recipe.width),
         fit=recipe.fit,
         base_size=recipe.base_size,
-        masks=multilabel.channels(data.classes) if recipe.multilabel else None,
+        truth=tasks.of(recipe).truth(recipe, data),
         cache=settings.cache,
         cache_gb=settings.cache_gb,
     )

@@ -17,9 +17,8 @@ from maskwright.models.device import usable_cores
 from maskwright.training.augment import Augmenter
 from maskwright.training.batch import Batch, lay, stacked
 from maskwright.training.cache import Samples
-from maskwright.training.change import Sample
 from maskwright.training.crew import Crew
-from maskwright.training.mix import Mixer, blended
+from maskwright.training.mix import Mixer, Parts, blended
 
 MOST_WORKERS = 8
 _ORDER, _AUGMENT, _PASTE, _BLEND, _SHARE = range(5)  # what random numbers are drawn for
@@ -64,9 +63,11 @@ class Loader:
         return math.ceil(self.num_used / self.batch)
 
     @property
-    def target_shape(self) -> tuple[int, ...]:
-        """Of one sample's labels: (H, W), or (C, H, W) where they are masks."""
-        return self.samples.size if self.samples.masks is None else (self.samples.planes, *self.samples.size)
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the parts of one sample: image and labels, and the labels again where whole images are mixed."""
+        image, *labels = self.samples.shapes
+        mixed = self.mix is not None and self.mix.blend is not None
+        return (image, *labels, *labels[:mixed])
 
     def order(self, epoch: int) -> np.ndarray:
         """Which sample stands at each position of an epoch: int64 (num_samples,)."""
@@ -76,19 +77,18 @@ class Loader:
         return rng.permutation(np.concatenate(chosen))
 
     def prepare(self, index: int, epoch: int, position: int) -> tuple[np.ndarray, ...]:
-        """Sample `index` as it looks at a position of an epoch: image uint8 (H, W, 3), labels uint8 `target_shape`.
-
-        In a batch that is mixed a third array follows: the labels of the other image.
-        """
-        rng = np.random.default_rng((self.seed, epoch, _AUGMENT, position))
-        image, labels = self.augment(*self.samples[index], rng)
+        """Sample `index` as it looks at a position of an epoch: arrays uint8 of `shapes`."""
+        sample = self._augmented(index, np.random.default_rng((self.seed, epoch, _AUGMENT, position)))
         if self.mix is None:
-            return image, labels
+            return sample
         key = (self.seed, epoch, _PASTE, position)
-        image, labels = self.mix.paste((image, labels), key, lambda rng: self._partner(epoch, rng))
+        sample = self.mix.paste(sample, key, lambda rng: self._partner(epoch, rng))
+        if self.mix.blend is None:
+            return sample
+        image, labels = sample
         share = self.share(epoch, position // self.batch)
         if share == 1:
-            return image, labels
+            return image, labels, labels
         other, others = self._partner(epoch, np.random.default_rng((self.seed, epoch, _BLEND, position)))
         return blended(image, other, share), labels, others
 
@@ -96,13 +96,20 @@ class Loader:
         """What the first images of a batch weigh in it; 1 where it is not mixed."""
         return 1.0 if self.mix is None else self.mix.share((self.seed, epoch, _SHARE, batch))
 
-    def _partner(self, epoch: int, rng: np.random.Generator) -> Sample:
+    def _partner(self, epoch: int, rng: np.random.Generator) -> Parts:
         """Any sample of the epoch, so that sources keep their weights."""
         known, order = self._known_order
         if known != epoch:
             order = self.order(epoch)
             self._known_order = (epoch, order)
-        return self.augment(*self.samples[int(order[rng.integers(len(order))])], rng)
+        return self._augmented(int(order[rng.integers(len(order))]), rng)
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> Parts:
+        if self.samples.objects:
+            image, layers, table = self.samples[index]
+            return self.augment.objects(image, layers, table, rng)
+        image, labels = self.samples[index]
+        return self.augment(image, labels, rng)
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch `first` on. One epoch at a time; it may be left early.
@@ -124,18 +131,18 @@ class Loader:
             self._crew.close()
             self._crew = None
 
-    def ids(self, picks: np.ndarray) -> tuple[str, ...]:
-        return tuple(self.samples.id(int(index)) for index in picks)
+    def stacked(self, arrays: tuple[np.ndarray, ...], picks: np.ndarray, share: float) -> Batch:
+        """The batch of samples `picks`, laid into arrays of `shapes`."""
+        ids = tuple(self.samples.id(int(index)) for index in picks)
+        return stacked(
+            arrays if share < 1 or self.samples.objects else arrays[:2], ids, share, tables=self.samples.objects
+        )
 
     def _alone(self, epoch: int, start: int, picks: np.ndarray) -> Batch:
-        height, width = self.samples.size
-        images = np.empty((len(picks), height, width, 3), np.uint8)
-        targets = np.empty((len(picks), *self.target_shape), np.uint8)
-        share = self.share(epoch, start // self.batch)
-        others = np.empty_like(targets) if share < 1 else None
+        arrays = tuple(np.empty((len(picks), *shape), np.uint8) for shape in self.shapes)
         for row, index in enumerate(picks.tolist()):
-            lay((images, targets, others), row, self.prepare(index, epoch, start + row))
-        return stacked(images, targets, self.ids(picks), others, share)
+            lay(arrays, row, self.prepare(index, epoch, start + row))
+        return self.stacked(arrays, picks, self.share(epoch, start // self.batch))
 
     def _quotas(self) -> tuple[np.ndarray, list[tuple[np.ndarray, int]]]:
         """Whole copies of each sample in every epoch, int64 (N,), and per source the members of which so many come on top."""

@@ -16,8 +16,9 @@ from maskwright.core import events
 from maskwright.core.errors import Interrupted, ModelError, OutOfMemory
 from maskwright.core.recipe import Training
 from maskwright.core.words import counted
+from maskwright.models.build import AnySegmenter
 from maskwright.models.device import Device, is_out_of_memory
-from maskwright.models.segmenter import Segmenter
+from maskwright.models.instance_segmenter import Layers
 from maskwright.training import checkpoint, layers, mix
 from maskwright.training.averaging import Average
 from maskwright.training.batch import Batch
@@ -30,7 +31,7 @@ ADVICE = "lower `train.optimizer.lr`, add `train.warmup` or `train.clip`, or set
 
 
 def train(
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     loader: Loader,
     optimizer: torch.optim.Optimizer,
     device: Device,
@@ -103,18 +104,20 @@ def train(
     return at
 
 
-def on_device(batch: Batch, device: Device) -> tuple[Tensor, Tensor | mix.Two]:
-    """Images float32 (B, 3, H, W) and targets as losses take them, int64 (B, H, W), or as they are when (B, C, H, W)."""
+def on_device(batch: Batch, device: Device) -> tuple[Tensor, Tensor | mix.Two | Layers]:
+    """Images float32 (B, 3, H, W) and targets as losses take them: int64 (B, H, W), masks as they are, or Layers."""
 
     def moved(targets: Tensor) -> Tensor:
         targets = targets.to(device.device, non_blocking=True)
-        return targets.long() if targets.ndim == 3 else targets
+        return targets.long() if targets.ndim == 3 and batch.tables is None else targets
 
     images = device.layout(batch.images.to(device.device, non_blocking=True).float())
+    if batch.tables is not None:
+        return images, Layers(moved(batch.targets), moved(batch.tables))
     return images, mix.targets(batch, moved)
 
 
-def enter_epoch(segmenter: Segmenter, plan: Plan, epoch: int) -> None:
+def enter_epoch(segmenter: AnySegmenter, plan: Plan, epoch: int) -> None:
     """Puts the network into train mode as the stage of this epoch wants it: what is frozen, what keeps its statistics."""
     stretch = plan.stretch(epoch)
     segmenter.train()
@@ -123,14 +126,14 @@ def enter_epoch(segmenter: Segmenter, plan: Plan, epoch: int) -> None:
 
 
 def _stage(
-    told: Stretch | None, segmenter: Segmenter, optimizer: torch.optim.Optimizer, plan: Plan, at: Position
+    told: Stretch | None, segmenter: AnySegmenter, optimizer: torch.optim.Optimizer, plan: Plan, at: Position
 ) -> Stretch:
     """The stage of the epoch that begins; those of a recipe are said aloud, once each. told: the last that was."""
     now = plan.stretch(at.epoch)
     if now is not told and now.place.startswith("train.stages"):
         rate = at.rate * now.lr * max(group["initial_lr"] for group in optimizer.param_groups)
         trained = [parameter.requires_grad for parameter in segmenter.network.parameters()]
-        frozen = f", frozen: {', '.join(now.freeze)}" if now.freeze else ""
+        frozen = f", frozen: {now.frozen}" if now.frozen else ""
         events.say(
             f"stage {plan.stretches.index(now) + 1} of {len(plan.stretches)}: {counted(now.epochs, 'epoch')}, lr {rate:g}, "
             f"{sum(trained)} of {counted(len(trained), 'tensor')} trained{frozen}"

@@ -1,7 +1,8 @@
 """Training samples made of two: parts of another sample pasted in, or both seen through each other. See the recipe's `mix`.
 
 To add one: write a function (class names, *, options) that returns a Mix, add its name to MIXES in `__init__.py`. Samples
-come augmented, at the network's size: image uint8 RGB (H, W, 3), labels uint8 (H, W) or (C, H, W).
+come augmented, at the network's size: image uint8 RGB (H, W, 3), labels uint8 (H, W) or (C, H, W); of objects layers of
+their numbers uint8 (P, H, W) and a table uint8 (P, 256), see tasks/instance.py.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -20,15 +22,16 @@ from torch import Tensor
 from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import Entry, check_entry
 from maskwright.core.registry import suggestion
-from maskwright.core.types import BACKGROUND
+from maskwright.core.types import BACKGROUND, VOID
 from maskwright.training import MIXES
-from maskwright.training.change import Sample
 
 if TYPE_CHECKING:
     from maskwright.training.batch import Batch
 
 SOFTEST = 50.0  # pixels
-Paste = Callable[[Sample, Sample, np.random.Generator], Sample]
+FEW = 24  # objects of a layer that are faster looked for one by one than counted pixel by pixel
+Parts = tuple[np.ndarray, ...]  # a sample: image and labels; or image, layers and table
+Paste = Callable[[Parts, Parts, np.random.Generator], Parts]
 Criterion = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
@@ -38,12 +41,14 @@ class Mix:
 
     chance: share of the samples (of the batches) that are mixed.
     paste: (sample, another, rng) -> the sample with parts of the other.
+    objects: the same for samples of objects; None: it has no sense for them.
     share: rng -> what the first image weighs, 0..1, where both are seen through each other; the loss is weighed likewise.
     """
 
     chance: float
     paste: Paste | None = None
     share: Callable[[np.random.Generator], float] | None = None
+    objects: Paste | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.chance <= 1:
@@ -68,7 +73,7 @@ def cutmix(names: Sequence[str], *, chance: float = 0.5, concentration: float = 
     """
     _above_zero("cutmix.concentration", concentration)
 
-    def paste(sample: Sample, other: Sample, rng: np.random.Generator) -> Sample:
+    def paste(sample: Parts, other: Parts, rng: np.random.Generator) -> Parts:
         (height, width), side = sample[0].shape[:2], np.sqrt(1 - rng.beta(concentration, concentration))
         middle_y, middle_x = rng.random(2) * (height, width)
         top, left = max(0, round(middle_y - side * height / 2)), max(0, round(middle_x - side * width / 2))
@@ -84,9 +89,10 @@ def cutmix(names: Sequence[str], *, chance: float = 0.5, concentration: float = 
 def copy_paste(
     names: Sequence[str], *, chance: float = 0.5, classes: list[str] | None = None, blend: float = 1.0
 ) -> Mix:
-    """Objects of another sample laid over: all pixels of about half of its classes (Ghiasi 2021, the semantic form).
+    """Objects of another sample laid over: about half of them (Ghiasi 2021); of label maps all pixels of half the classes.
 
-    Void pixels of the other sample stay behind; void below what is pasted becomes known.
+    Void pixels of the other sample stay behind; void below what is pasted becomes known. Objects below lose the pixels that
+    are covered; one without any left is gone.
 
     chance: share of the samples that get some.
     classes: that may be pasted; left out: all but the background.
@@ -103,20 +109,16 @@ def copy_paste(
     if names and not wanted:
         raise RecipeError("there is no class that could be pasted", place="mix: copy_paste")
 
-    def paste(sample: Sample, other: Sample, rng: np.random.Generator) -> Sample:
+    def paste(sample: Parts, other: Parts, rng: np.random.Generator) -> Parts:
         draws = rng.random(len(wanted)).tolist()  # always as many, whatever the picture shows
         seen = [(draw, index) for draw, index in zip(draws, wanted, strict=True) if _shows(other[1], index)]
         if not seen:
             return sample
         mask = _covered(other[1], [index for draw, index in seen if draw < 0.5] or [min(seen)[1]])
-        there = mask != 0
-        labels = np.where(there, other[1], sample[1])
-        if not blend:
-            return np.where(there[..., None], other[0], sample[0]), labels
-        soft = cv2.GaussianBlur(mask, (0, 0), blend)[..., None].astype(np.float32) / 255
-        return np.rint(sample[0] + soft * (other[0].astype(np.float32) - sample[0])).astype(np.uint8), labels
+        return _laid(sample[0], other[0], mask, blend), np.where(mask != 0, other[1], sample[1])
 
-    return Mix(chance, paste)
+    pasteable = np.isin(np.arange(256), [index + 1 for index in wanted])
+    return Mix(chance, paste, objects=partial(_objects_laid, pasteable=pasteable, blend=blend))
 
 
 # ---------------------------------------------------------------------------------------------------- all of a recipe
@@ -129,13 +131,14 @@ class Mixer:
     pastes: tuple[tuple[tuple[int, int], Mix], ...]
     blend: Mix | None
 
-    def paste(self, sample: Sample, key: tuple[int, ...], partner: Callable[[np.random.Generator], Sample]) -> Sample:
+    def paste(self, sample: Parts, key: tuple[int, ...], partner: Callable[[np.random.Generator], Parts]) -> Parts:
         """The sample with what is pasted into it; key: of its random numbers; partner: rng -> another sample."""
         for stream, mix in self.pastes:
             rng = np.random.default_rng((*key, *stream))
             if rng.random() < mix.chance:
-                assert mix.paste is not None
-                sample = mix.paste(sample, partner(rng), rng)
+                paste = mix.paste if len(sample) == 2 else mix.objects
+                assert paste is not None
+                sample = paste(sample, partner(rng), rng)
         return sample
 
     def share(self, key: tuple[int, ...]) -> float:
@@ -219,6 +222,79 @@ def _covered(labels: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
         table[list(chosen)] = 255
         return cv2.LUT(labels, table)
     return (labels[list(chosen)] == 1).any(axis=0).astype(np.uint8) * 255
+
+
+def _laid(image: np.ndarray, other: np.ndarray, mask: np.ndarray, blend: float) -> np.ndarray:
+    """The image with the other one where the mask uint8 (H, W) is 255; blend: how soft the edge is, sigma in pixels."""
+    if not blend:
+        cover = cv2.merge([mask] * 3)
+        return image & ~cover | other & cover
+    soft, laid = cv2.GaussianBlur(mask, (0, 0), blend), image.copy()
+    left, top, width, height = cv2.boundingRect(soft)  # floats are slow: nothing changes elsewhere
+    window = slice(top, top + height), slice(left, left + width)
+    share = soft[window][..., None].astype(np.float32) / 255
+    laid[window] = np.rint(image[window] + share * (other[window].astype(np.float32) - image[window]))
+    return laid
+
+
+def _objects_laid(
+    sample: Parts, other: Parts, rng: np.random.Generator, *, pasteable: np.ndarray, blend: float
+) -> Parts:
+    """A sample with objects of another one. pasteable: bool (256,), of each class, from 1."""
+    (image, layers, table), (picture, others, kinds) = sample, other
+    draws = rng.random(kinds.shape)  # always as many, whatever the picture shows
+    seen = pasteable[kinds] & _shown(others, kinds)
+    least = draws[seen].min(initial=1.0)
+    chosen = seen & ((draws < 0.5) | (draws == least))
+    pasted, added = _moved_in(others, np.where(chosen, kinds, 0), _shown(layers, table))
+    _, mask = cv2.threshold(np.bitwise_or.reduce(pasted), 0, 255, cv2.THRESH_BINARY)
+    if not mask.any():
+        return sample
+    layers = layers & ~mask | pasted
+    table = np.where(added, added, table)
+    table = np.where(_shown(layers, table), table, 0)
+    return _laid(image, picture, mask, blend), layers, table
+
+
+def _shown(layers: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """bool (P, 256): which objects of layers uint8 (P, H, W) and their table uint8 (P, 256) have pixels."""
+    shown = np.zeros(table.shape, np.bool_)
+    for layer, classes, seen in zip(layers, table, shown, strict=True):
+        numbers = np.flatnonzero(classes)
+        if len(numbers) > FEW:
+            seen[numbers] = cv2.calcHist([layer], [0], None, [256], [0, 256]).ravel()[numbers] > 0
+        else:
+            seen[numbers] = [(layer == number).any() for number in numbers.tolist()]
+    return shown
+
+
+def _moved_in(layers: np.ndarray, kinds: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Objects under numbers that are free: layers uint8 (P, H, W) of them alone, and their classes uint8 (P, 256).
+
+    Each goes into the layer that it comes from, and where that has no number left into the next with one where it covers
+    no other; where there is none it is left out.
+
+    kinds: (P, 256), the class of each number that is to be moved, else 0. taken: bool (P, 256), numbers that are not free.
+    """
+    free = [np.flatnonzero(~used[1:VOID]) + 1 for used in taken]
+    moved, added = np.zeros_like(layers), np.zeros_like(kinds)
+    waiting: list[tuple[int, int]] = []
+    for plane, classes in enumerate(kinds):
+        numbers = np.flatnonzero(classes)
+        room, names = len(free[plane]), np.zeros(256, np.uint8)
+        names[numbers[:room]] = free[plane][: len(numbers)]
+        added[plane, names[numbers[:room]]] = classes[numbers[:room]]
+        moved[plane] = cv2.LUT(layers[plane], names)
+        free[plane] = free[plane][len(numbers) :]
+        waiting += [(plane, number) for number in numbers[room:].tolist()]
+    for plane, number in waiting:
+        mask = layers[plane] == number
+        for place in np.roll(np.arange(len(layers)), -plane)[1:].tolist():
+            if len(free[place]) and not moved[place][mask].any():
+                moved[place][mask], added[place, free[place][0]] = free[place][0], kinds[plane, number]
+                free[place] = free[place][1:]
+                break
+    return moved, added
 
 
 def _above_zero(name: str, value: float) -> None:

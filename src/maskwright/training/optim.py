@@ -99,7 +99,7 @@ def sgd(
     nesterov: look ahead along the momentum (Sutskever et al. 2013).
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
+    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
 def nag(groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 1e-4) -> Optimizer:
@@ -109,7 +109,7 @@ def nag(groups: Groups, *, lr: float = 0.01, momentum: float = 0.9, weight_decay
     momentum: share of the last step that is taken again, above 0.
     weight_decay: added to the gradient times the weight; not applied to biases and normalisation.
     """
-    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay, fused=True)  # type: ignore[arg-type]
+    return optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay)  # type: ignore[arg-type]
 
 
 def rmsprop(

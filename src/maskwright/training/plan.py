@@ -9,21 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from maskwright.core.recipe import Stopping, Training
 from maskwright.core.words import counted
+from maskwright.training import layers
 from maskwright.training.checkpoint import Position
 from maskwright.training.schedules import Moment, Schedule, since_better, warmed_up
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One stage. first: the epoch it begins with, from 0. lr: factor. freeze: patterns of layers. place: its recipe key."""
+    """One stage. first: the epoch it begins with, from 0. lr: factor. freeze: patterns of layers. place: its recipe key.
+
+    frozen: the same in the words of the recipe.
+    """
 
     first: int
     epochs: int
     lr: float = 1.0
     freeze: tuple[str, ...] = ()
     place: str = "train.freeze"
+    frozen: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,15 +96,23 @@ class Plan:
         )
 
 
-def stretches(settings: Training, epochs: int) -> tuple[Stretch, ...]:
-    """The stages of a recipe, or all `epochs` as one."""
+def stretches(settings: Training, epochs: int, network: nn.Module | None = None) -> tuple[Stretch, ...]:
+    """The stages of a recipe, or all `epochs` as one.
+
+    network: what is trained; needed where a stage has `layers`. Raises RecipeError for `layers` that mean nothing in it.
+    """
     always = tuple(settings.freeze)
     if not settings.stages:
         return (Stretch(0, epochs, freeze=always),)
     found: list[Stretch] = []
     for number, stage in enumerate(settings.stages):
-        first = found[-1].first + found[-1].epochs if found else 0
-        found.append(Stretch(first, stage.epochs, stage.lr, (*always, *stage.freeze), f"train.stages.{number}.freeze"))
+        first, place = found[-1].first + found[-1].epochs if found else 0, f"train.stages.{number}"
+        frozen = told = (*always, *stage.freeze)
+        if stage.layers != "all":
+            assert network is not None, "layers of which network?"
+            frozen = (*frozen, *layers.below(network, stage.layers, f"{place}.layers"))
+            told = (*told, layers.IN_WORDS[stage.layers])
+        found.append(Stretch(first, stage.epochs, stage.lr, frozen, f"{place}.freeze", ", ".join(told)))
     return tuple(found)
 
 

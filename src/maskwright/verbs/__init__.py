@@ -1,4 +1,5 @@
-"""The shelf of commands: one file, one function each. Every command is also `maskwright.<name>` in Python.
+"""The shelf of commands: one file, one function each. Every command is also `maskwright.<name>` in Python; on the
+command line `_` is `-`.
 
 A verb imports the rooms it needs inside the function, so that `maskwright --help` stays light. What it returns has
 `to_json() -> dict`, `show(console)` and `next`, the commands that are useful now.
@@ -11,11 +12,13 @@ VERBS: Registry = Registry(
     {
         "demo": "maskwright.verbs.demo:demo",
         "check": "maskwright.verbs.check:check",
+        "convert": "maskwright.verbs.convert:convert",
         "new": "maskwright.verbs.new:new",
         "preview": "maskwright.verbs.preview:preview",
         "train": "maskwright.verbs.train:train",
         "evaluate": "maskwright.verbs.evaluate:evaluate",
         "predict": "maskwright.verbs.predict:predict",
+        "tune_thresholds": "maskwright.verbs.tune_thresholds:tune_thresholds",
         "export": "maskwright.verbs.export:export",
         "report": "maskwright.verbs.report:report",
         "runs": "maskwright.verbs.runs:runs",

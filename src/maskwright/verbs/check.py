@@ -98,6 +98,7 @@ def _facts(path: str, opened: Opened, inspected: Inspected | None) -> dict[str, 
         "images": len(data),
         "annotations": len(numbers) + int((data.coding >= 0).sum()),
         "crowds": int(regions.crowd[numbers].sum()),
+        "numbered_objects": None if inspected is None else int(inspected.numbered.sum()),
         "sizes": _sizes(data),
         "classes": _classes(data, inspected),
         "pixels": None if inspected is None else int(inspected.pixels.sum() + inspected.void.sum()),
@@ -120,7 +121,8 @@ def _sizes(data: Data) -> dict[str, list[int]] | None:
 
 
 def _classes(data: Data, inspected: Inspected | None) -> list[dict[str, Any]]:
-    """Objects, images and pixels of each class; None where nobody knows: objects of label maps, pixels when quick."""
+    """Objects, images and pixels of each class; None where nobody knows: objects of label maps without numbers, pixels when
+    quick."""
     import numpy as np
 
     from maskwright.core.table import DROPPED
@@ -128,8 +130,11 @@ def _classes(data: Data, inspected: Inspected | None) -> list[dict[str, Any]]:
 
     labels = data.regions.label[data.region_numbers()[1]]
     shown = drawn(data) if inspected is None else inspected.union > 0
+    objects = (
+        np.bincount(labels[labels != DROPPED], minlength=len(data.classes)) if inspected is None else inspected.objects
+    )
     counts = {
-        "objects": np.bincount(labels[labels != DROPPED], minlength=len(data.classes)) if len(labels) else None,
+        "objects": objects if objects.any() else None,
         "images": None if shown is None else shown.sum(axis=0),
         "pixels": None if inspected is None else inspected.union.sum(axis=0),
         "painted_pixels": None if inspected is None else inspected.pixels.sum(axis=0),

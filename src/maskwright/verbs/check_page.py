@@ -51,7 +51,10 @@ def _summary(facts: dict[str, Any]) -> Iterable[tuple[str, str]]:
     classes = [row["name"] for row in facts["classes"]]
     background = " and background" if "background" in classes else ""
     of = f"{counted(len(classes) - bool(background), 'class')}{background}"
-    yield ("objects" if objects else "labels"), f"{facts['annotations']:,}{crowds}, of {of}"
+    numbered = facts["numbered_objects"]
+    yield ("objects" if objects and not numbered else "labels"), f"{facts['annotations']:,}{crowds}, of {of}"
+    if numbered:
+        yield "objects", f"{numbered:,}, told apart by number"
     if facts["pixels"]:
         void = facts["void_pixels"]
         share = f", {_percent(void / facts['pixels'])} of them VOID (count nowhere)" if void else ""

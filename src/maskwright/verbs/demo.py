@@ -57,7 +57,7 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
     from maskwright.core import terminal
     from maskwright.imaging import draw
     from maskwright.reports import snapshots
-    from maskwright.verbs.evaluate import evaluate
+    from maskwright.verbs.evaluate import Evaluated, evaluate
     from maskwright.verbs.predict import predict
     from maskwright.verbs.train import Trained, train
 
@@ -69,6 +69,7 @@ def demo(folder: str = "demo", *, images: int = 96, seconds: float = SECONDS) ->
         assert isinstance(trained, Trained)
         model = str(Path(trained.bundle) / "model.onnx")
         evaluated = evaluate(model, str(photos), split=str(Path(trained.run) / "split.json"), part="val")
+        assert isinstance(evaluated, Evaluated)
         sheet = snapshots.contact_sheet(Path(trained.run) / "pictures")
         (home / "sheet.webp").write_bytes(draw.encode(sheet, "webp", 85))
         masks = str(home / "masks")

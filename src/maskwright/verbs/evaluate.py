@@ -1,4 +1,5 @@
-"""`maskwright evaluate`: scores on original pixels, of a bundle, a model.onnx, or a folder of label maps of another tool."""
+"""`maskwright evaluate`: scores on original pixels, of a bundle, a model.onnx, or of what another tool found: a folder of
+label maps, or objects one by one (`evaluate_objects`)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from maskwright.core.types import VOID
-from maskwright.core.words import counted
+from maskwright.verbs import evaluate_objects
+from maskwright.verbs.asked import Asked
+from maskwright.verbs.evaluate_objects import EvaluatedObjects
+from maskwright.verbs.predict import asked_tta
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +64,13 @@ class Evaluated:
             console.print()
             tables.show_restated(self.restated, console)
 
+    def write(self, folder: Path) -> None:
+        """scores.json and per_image.csv."""
+        from maskwright.core import files
+
+        files.write_json(folder / "scores.json", {"schema": 1, **self.to_json()})
+        self.scores.csv(folder / "per_image.csv")
+
 
 def evaluate(
     model: str,
@@ -78,13 +89,15 @@ def evaluate(
     scales: str | None = None,
     runtime: str = "auto",
     device: str = "auto",
-) -> Evaluated:
-    """Score a model, or a folder of index PNGs, on labelled images at original size.
+    objects: bool = False,
+) -> Evaluated | EvaluatedObjects:
+    """Score a model, or what another tool found, on labelled images at original size.
 
     Parameters
     ----------
     model
-        a bundle, a run folder, a model.onnx, or a folder of index PNGs that another tool made.
+        a bundle, a run folder, a model.onnx; or of another tool: a folder of index PNGs, a COCO results file, a panoptic JSON,
+        the CSV that is handed in to iMaterialist-Fashion.
     data
         labelled images, or a recipe (its classes and split are used).
     part
@@ -96,7 +109,7 @@ def evaluate(
     option
         key=value for the reader, as in `--option border=class`.
     convention
-        also print the score as hydrogen-torch or sagemaker would.
+        also print the score as hydrogen-torch or sagemaker would; of objects as imaterialist would.
     out
         folder that gets scores.json and per_image.csv.
     allow_refused
@@ -113,31 +126,91 @@ def evaluate(
         auto, onnx or torch.
     device
         for torch: auto, cpu, cuda, mps.
+    objects
+        the folder holds maps of object numbers: score them one by one.
     """
     from pathlib import Path
 
-    from maskwright.core import files, terminal
-    from maskwright.metrics import CONVENTIONS
-    from maskwright.prediction import evaluation, predictor
-    from maskwright.verbs.predict import asked_tta
+    from maskwright.core import terminal
 
-    if convention is not None:
-        CONVENTIONS.check(convention, "--convention")
+    _check_convention(convention)
+    asked = Asked(data, part, split, format, option or [], allow_refused)
+    for_pixels = {"--tiles": tiles, "--overlap": overlap, "--flip": flip, "--scales": scales}
+    result: Evaluated | EvaluatedObjects
     with terminal.shown():
-        if _is_folder_of_maps(Path(model)):
-            labelled, refused = _labelled(None, data, part, split, format, option or [], allow_refused)
-            scores = evaluation.evaluate_folder(model, labelled)
+        if objects or model.lower().endswith((".json", ".csv")):
+            _refuse(for_pixels)
+            result = evaluate_objects.of_another_tool(model, asked, convention)
+        elif _is_folder_of_maps(Path(model)):
+            result = _of_maps(model, asked, convention)
         else:
-            tta = asked_tta(flip, scales)
-            loaded = predictor.load(model, runtime=runtime, device=device, tiled=tiles, tta=tta, overlap=overlap)
-            labelled, refused = _labelled(Path(model), data, part, split, format, option or [], allow_refused)
-            scores = evaluation.evaluate(loaded, labelled)
-    restated = _restated(convention, scores, labelled) if convention else None
-    result = Evaluated(scores, model, data, part or "", restated, refused, _next(model, convention))
+            given = {"tiled": tiles, "overlap": overlap, "tta": asked_tta(flip, scales)}
+            result = _of_model(model, asked, convention, runtime=runtime, device=device, **given)
     if out is not None:
-        files.write_json(Path(out) / "scores.json", {"schema": 1, **result.to_json()})
-        scores.csv(Path(out) / "per_image.csv")
+        result.write(Path(out))
     return result
+
+
+def _of_model(model: str, asked: Asked, convention: str | None, **options: Any) -> Evaluated | EvaluatedObjects:
+    """Scores of a bundle, a run folder, or a model.onnx. options: of `predictor.load`."""
+    from pathlib import Path
+
+    from maskwright.prediction import evaluation, predictor
+    from maskwright.prediction.instances import InstancePredictor
+
+    loaded = predictor.load(model, **options)
+    if isinstance(loaded, InstancePredictor):
+        return evaluate_objects.of_model(loaded, model, asked, convention)
+    _only_pixels(convention)
+    labelled, refused = asked.images(Path(model))
+    return _result(evaluation.evaluate(loaded, labelled), model, asked, convention, labelled, refused)
+
+
+def _of_maps(model: str, asked: Asked, convention: str | None) -> Evaluated:
+    """Scores of a folder of label maps."""
+    from maskwright.prediction import evaluation
+
+    _only_pixels(convention)
+    labelled, refused = asked.images()
+    return _result(evaluation.evaluate_folder(model, labelled), model, asked, convention, labelled, refused)
+
+
+def _result(
+    scores: Scores, model: str, asked: Asked, convention: str | None, labelled: Data, refused: int
+) -> Evaluated:
+    restated = _restated(convention, scores, labelled) if convention else None
+    following = [] if convention else [f"maskwright predict {model} PHOTOS --out masks"]
+    return Evaluated(scores, model, asked.data, asked.part or "", restated, refused, following)
+
+
+def _check_convention(convention: str | None) -> None:
+    """Raises RecipeError for one that is on no shelf."""
+    from maskwright.core.errors import RecipeError
+    from maskwright.core.registry import suggestion
+    from maskwright.metrics import CONVENTIONS, OBJECT_CONVENTIONS
+
+    known = (*CONVENTIONS, *OBJECT_CONVENTIONS)
+    if convention not in (None, *known):
+        hint = suggestion(str(convention), known)
+        raise RecipeError(f"no convention is called `{convention}`", place="--convention", hint=hint)
+
+
+def _only_pixels(convention: str | None) -> None:
+    """Raises RecipeError for a convention that label maps have no score in."""
+    from maskwright.core.errors import RecipeError
+    from maskwright.metrics import OBJECT_CONVENTIONS
+
+    if convention in OBJECT_CONVENTIONS:
+        raise RecipeError("is for objects, one by one", place="--convention", hint="leave it out")
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    """Options of networks and label maps that objects of another tool do not know."""
+    from maskwright.core.errors import RecipeError
+
+    for name, value in given.items():
+        if value not in (None, False):
+            raise RecipeError("does nothing for objects that another tool found", place=name)
 
 
 def _restated(convention: str, scores: Scores, data: Data) -> Restated:
@@ -168,98 +241,3 @@ def _is_folder_of_maps(path: Path) -> bool:
         hint = f"`maskwright runs` says why; go on with: maskwright train {path} --resume"
         raise ModelError("is a run without a bundle: it has not finished", place=path, hint=hint)
     return True
-
-
-def _labelled(
-    model: Path | None,
-    data: str,
-    part: str | None,
-    split: str | None,
-    format: str | None,
-    option: list[str],
-    allow_refused: bool,
-) -> tuple[Data, int]:
-    """The labelled images of one part, inspected, and how many items were refused."""
-    from pathlib import Path
-
-    from maskwright.core import events
-    from maskwright.core import recipe as recipes
-    from maskwright.core.errors import RecipeError
-    from maskwright.data import edit
-    from maskwright.data import split as splits
-    from maskwright.data.prepare import gather, prepare
-    from maskwright.verbs.check import options_placed
-    from maskwright.verbs.train import mistakes_placed
-
-    if part not in (None, "train", "val", "test", "all"):
-        raise RecipeError(f"no part is called `{part}`", place="--part", hint="it can be train, val, test or all")
-    if data.endswith((".yaml", ".yml")):
-        recipe = recipes.load(data, {"allow_refused": True} if allow_refused else {})
-        with mistakes_placed(Path(data), {}):
-            prepared = prepare(recipe)
-        parts = {"train": prepared.train, "val": prepared.val, "test": prepared.test, "all": prepared.data}
-        return _not_empty(parts[part or "val"], part or "val", data), prepared.ledger.num_refused
-    recipe = recipes.build({"data": [_source(model, data, format, option)], "allow_refused": allow_refused})
-    with options_placed():
-        gathered = gather(recipe)
-    found = gathered.inspected.data
-    trained = _run_split(model)
-    own = trained is not None and set(trained.val) <= set(found.ids)
-    lists = splits.load(split, found) if split is not None else trained if own else None
-    if lists is not None and part != "all":
-        part = part or "val"
-        ids = getattr(lists, part)
-        whose = f"of {split}" if split is not None else "of the model's own run; --part all scores every image"
-        events.say(f"scoring {counted(len(ids), f'{part} image')} {whose}")
-    elif part in splits.PARTS:
-        ids = [record.id for record in found if splits.role_of(record.split) == part]
-    else:
-        ids = list(found.ids)
-    if trained is not None and (seen := len(set(trained.train) & set(ids))):
-        events.warn(f"{seen} of {counted(len(ids), 'image')} trained the model: the scores flatter it")
-    return _not_empty(edit.select(found, ids), part or "all", data), gathered.ledger.num_refused
-
-
-def _not_empty(data: Data, part: str, where: str) -> Data:
-    from maskwright.core.errors import DataError
-
-    if not len(data):
-        hint = "give a split file with `--split runs/NAME/split.json`, or leave out `--part`"
-        raise DataError(f"no image is in the part `{part}`", place=where, hint=hint)
-    return data
-
-
-def _source(model: Path | None, data: str, format: str | None, option: list[str]) -> dict[str, Any]:
-    """The data source, read as the model's own recipe read its data, unless format or options are given."""
-    from pathlib import Path
-
-    from maskwright.bundles import bundle as bundles
-    from maskwright.core import recipe as recipes
-    from maskwright.data.open import recognise
-
-    source: dict[str, Any] = {"path": data}
-    name = format or recognise(Path(data))[0]
-    options = recipes.as_pairs(option)
-    if model is not None and model.is_dir():
-        recipe_file = bundles.load(model).path / bundles.RECIPE
-        for known in recipes.load(recipe_file).data if recipe_file.is_file() else []:
-            if known.format is None or known.format.name == name:
-                source |= {"classes": known.classes, "keep": known.keep}
-                options = {**(known.format.options if known.format else {}), **options}
-                break
-    return {**source, "format": {"name": name, **options}}
-
-
-def _run_split(model: Path | None) -> Any:
-    """The split of the run that a bundle lies in, or None."""
-    from maskwright.bundles import bundle as bundles
-    from maskwright.data import split as splits
-
-    if model is None or not model.is_dir():
-        return None
-    file = bundles.load(model).path.parent / "split.json"
-    return splits.load(file) if file.is_file() else None
-
-
-def _next(model: str, convention: str | None) -> list[str]:
-    return [] if convention else [f"maskwright predict {model} PHOTOS --out masks"]

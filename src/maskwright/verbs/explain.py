@@ -62,8 +62,8 @@ def explain(topic: str = "recipe", name: str | None = None) -> Explained:
     Parameters
     ----------
     topic
-        recipe, a key of it as train.stages, recipes (those that are shipped), model, loss, optimizer, schedule, augment,
-        operation (what a list in `augment` may hold), mix, format, convention or exporter.
+        recipe, a key of it as train.stages, recipes (those that are shipped), model, object_model, loss, optimizer, schedule,
+        augment, operation (what a list in `augment` may hold), mix, format, convention, object_convention or exporter.
     name
         one entry of that shelf, as in `maskwright explain model unet`; of a recipe one key, as in
         `maskwright explain recipe train.stages`.
@@ -88,6 +88,8 @@ def explain(topic: str = "recipe", name: str | None = None) -> Explained:
         raise RecipeError(f"nothing is called `{topic}`", place=COMMAND_LINE, hint=hint)
     if topic == "augment" and name in shelves["operation"]:  # a recipe's `augment` takes them too
         topic = "operation"
+    if topic == "model" and name in shelves["object_model"]:  # a recipe's `model` takes them with `task: instance`
+        topic = "object_model"
     table = shelves[topic]
     return _shelf(topic, table) if name is None else _entry(topic, name, table)
 
@@ -96,12 +98,13 @@ def _shelves() -> dict[str, Registry]:
     """Every table that a person may ask about; the tables alone import nothing heavy."""
     from maskwright.data.formats import FORMATS
     from maskwright.exports import EXPORTERS
-    from maskwright.metrics import CONVENTIONS
-    from maskwright.models import MODELS
+    from maskwright.metrics import CONVENTIONS, OBJECT_CONVENTIONS
+    from maskwright.models import INSTANCE_MODELS, MODELS
     from maskwright.training import AUGMENTS, LOSSES, MIXES, OPERATIONS, OPTIMIZERS, SCHEDULES
 
     return {
         "model": MODELS,
+        "object_model": INSTANCE_MODELS,
         "loss": LOSSES,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
@@ -110,6 +113,7 @@ def _shelves() -> dict[str, Registry]:
         "mix": MIXES,
         "format": FORMATS,
         "convention": CONVENTIONS,
+        "object_convention": OBJECT_CONVENTIONS,
         "exporter": EXPORTERS,
     }
 

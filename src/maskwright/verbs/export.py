@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """The file and how far it is from the trained network."""
+    """The file and how far it is from the trained network; checked: that in words."""
 
     path: str
     target: str
     parity: dict[str, Any]
+    checked: str
     next: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -30,10 +31,7 @@ class Exported:
     def show(self, console: Console) -> None:
         p = self.parity
         console.print(f"wrote {self.path} ({p['size_mb']:.1f} MB, opset {p['opset']})", markup=False, soft_wrap=True)
-        console.print(
-            f"checked on {counted(p['images'], 'image')}: largest logit difference {p['max_logit_difference']:.2g}, "
-            f"{100 * p['pixels_changed']:.4f} % of the pixels answered differently"
-        )
+        console.print(f"checked on {counted(p['images'], 'image')}: {self.checked}")
 
 
 def export(
@@ -77,7 +75,9 @@ def export(
         pixels = [as_input(read_fitted(path, known.size, how)[0]) for path in _photos(loaded.path, images)]
         path = Path(out) if out else loaded.path / bundles.ONNX
         parity = write(with_torch.load_segmenter(loaded), known, path, pixels, opset=opset)
-    return Exported(str(path), target, asdict(parity), [f"maskwright predict {path} PHOTOS --out masks"])
+    return Exported(
+        str(path), target, asdict(parity), parity.words(), [f"maskwright predict {path} PHOTOS --out masks"]
+    )
 
 
 def _photos(bundle: Path, images: str | None, most: int = 16) -> list[Path]:

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from maskwright.bundles.runs import Run
     from maskwright.core.recipe import Recipe
 
-MEASURES = ("miou", "pixel_accuracy")
+# of models that label pixels, and of those that find objects: the headlines that are compared -> what a person reads
+MEASURES = (
+    {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"},
+    {"mask_ap": "mask AP", "mask_ap50": "mask AP50", "box_ap": "box AP"},
+)
 TABLE = "folds.json"
 
 
 @dataclass(frozen=True)
 class Folded:
-    """The runs of all folds. rows: {"fold", "run", "val": {measure: value}, "test": {...} or None}."""
+    """The runs of all folds. rows: {"fold", "run", "val": {measure: value}, "test": {...} or None}, of MEASURES."""
 
     folder: str
     rows: list[dict[str, Any]]
@@ -36,23 +40,24 @@ class Folded:
         told = [row[part] for row in self.rows if row[part]]
         if not told:
             return None
-        return {measure: _together([t[measure] for t in told if t[measure] is not None]) for measure in MEASURES}
+        return {measure: _together([t[measure] for t in told if t[measure] is not None]) for measure in told[0]}
 
     def show(self, console: Console) -> None:
         from rich.table import Table
 
-        parts = [part for part in ("val", "test") if self.together(part)]
+        parts = {part: found for part in ("val", "test") if (found := self.together(part))}
+        labels = {name: words for measures in MEASURES for name, words in measures.items()}
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         table.add_column("fold")
-        for part in parts:
-            for words in ("mIoU", "pixel accuracy"):
-                table.add_column(f"{part} {words}", justify="right")
+        for part, found in parts.items():
+            for measure in found:
+                table.add_column(f"{part} {labels[measure]}", justify="right")
         table.add_column("run", no_wrap=True)
         for row in self.rows:
-            cells = [_shown((row[part] or {}).get(m)) for part in parts for m in MEASURES]
+            cells = [_shown((row[part] or {}).get(m)) for part, found in parts.items() for m in found]
             table.add_row(str(row["fold"]), *cells, str(row["run"]))
         for words, key in (("mean", "mean"), ("standard deviation", "sd")):
-            cells = [_shown((self.together(part) or {})[m][key]) for part in parts for m in MEASURES]
+            cells = [_shown(value[key]) for found in parts.values() for value in found.values()]
             table.add_row(words, *cells, "", style="bold")
         console.print(table)
         console.print(f"folder: {self.folder}", markup=False, soft_wrap=True)
@@ -135,7 +140,8 @@ def _finished(run: Run) -> bool:
 def _row(fold: int, run: Run) -> dict[str, Any]:
     def told(part: str) -> dict[str, float | None] | None:
         headlines = (run.scores.get(part) or {}).get("headlines")
-        return headlines and {measure: (headlines.get(measure) or {}).get("value") for measure in MEASURES}
+        measures = MEASURES[1 if headlines and "box_ap" in headlines else 0]
+        return headlines and {measure: (headlines.get(measure) or {}).get("value") for measure in measures}
 
     return {"fold": fold, "run": run.name, "val": told("val"), "test": told("test")}
 

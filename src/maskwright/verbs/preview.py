@@ -93,22 +93,24 @@ def _page(recipe: Recipe, count: int, looks: Collection[str] | int) -> tuple[np.
     """The grid, the names of its columns and the ids of its rows. looks: strengths to compare, or samples of the recipe's."""
     from maskwright.data import prepare
     from maskwright.imaging import draw
-    from maskwright.imaging.palette import class_colours
-    from maskwright.training import inputs
+    from maskwright.training import tasks
 
+    flat = tasks.of(recipe).flat
     data = _pool(recipe, prepare.unseen(recipe), count)
-    colours = class_colours(inputs.model_classes(recipe, data.classes), overlapping=recipe.multilabel)
+    colours = tasks.of(recipe).colours(recipe, data.classes)
     loader = _loader(recipe, data)
     columns = _samples(loader, looks) if isinstance(looks, int) else _strengths(recipe, loader, looks)
     rows = _showing(loader, count)
     pictures, captions = [], []
     for row in rows:
-        pictures.append(_overlaid(*loader.samples[row], colours, 0.5))
+        whole, *labels = loader.samples[row]
+        pictures.append(draw.overlay(whole, flat(tuple(labels)), colours, opacity=0.5))
         captions.append(data.ids[row].rsplit("/")[-1])
         for name, (changing, epoch) in columns.items():
             share = changing.share(epoch, row)
-            image, labels, *others = changing.prepare(row, epoch, row)
-            pictures.append(_overlaid(image, others[0] if share < 0.5 else labels, colours, 0.0))
+            image, *labels = changing.prepare(row, epoch, row)
+            shown = labels if recipe.task == "instance" else labels[-1:] if share < 0.5 else labels[:1]
+            pictures.append(draw.overlay(image, flat(tuple(shown)), colours, opacity=0.0))
             captions.append(name if round(100 * share) in (0, 100) else f"{name}: {share:.0%} + {1 - share:.0%}")
     scale = TILE / max(recipe.size)
     tile = (round(recipe.height * scale), round(recipe.width * scale))
@@ -125,10 +127,10 @@ def _strengths(recipe: Recipe, loader: Loader, names: Collection[str]) -> dict[s
     """Each column is the first epoch at another strength, with the same random numbers."""
     from copy import copy
 
-    from maskwright.training import augment, inputs
+    from maskwright.training import augment, inputs, tasks
 
     columns = {}
-    pairs = inputs.flip_pairs(recipe, inputs.model_classes(recipe, loader.samples.data.classes))
+    pairs = inputs.flip_pairs(recipe, tasks.of(recipe).classes(recipe, loader.samples.data.classes))
     for name in names:
         other = copy(loader)
         other.mix = None
@@ -166,13 +168,6 @@ def _showing(loader: Loader, count: int) -> list[int]:
         if len(rich) == count:
             break
     return sorted((rich + poor)[:count])
-
-
-def _overlaid(image: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float) -> np.ndarray:
-    from maskwright.imaging import draw
-    from maskwright.tasks import multilabel
-
-    return draw.overlay(image, multilabel.flat(labels) if labels.ndim == 3 else labels, colours, opacity=opacity)
 
 
 def _next(source: str, changes: Mapping[str, Any], strengths: bool) -> list[str]:

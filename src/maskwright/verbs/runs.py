@@ -31,17 +31,18 @@ class Listed:
         for title, right in (
             ("run", False),
             ("status", False),
-            ("mean IoU", True),
+            ("score", True),
             ("95 % interval", True),
+            ("measure", False),
             ("epochs", True),
         ):
             table.add_column(title, justify="right" if right else "left", no_wrap=not right)
         for row in self.rows:
-            miou, low, high = (row["miou"], row["miou_low"], row["miou_high"])
+            score, low, high = (row["score"], row["score_low"], row["score_high"])
+            value = "" if score is None else f"{score:.3f}"
             interval = "" if low is None or high is None else f"{low:.3f} .. {high:.3f}"
-            table.add_row(
-                escape(row["name"]), row["status"], "" if miou is None else f"{miou:.3f}", interval, str(row["epochs"])
-            )
+            measure = row["measure"] or ""
+            table.add_row(escape(row["name"]), row["status"], value, interval, measure, str(row["epochs"]))
         console.print(table)
         for row in self.rows:
             if row["hint"] and row["status"] != "finished":
@@ -68,17 +69,22 @@ def runs(folder: str = "runs") -> Listed:
 
 
 def _row(run: Any) -> dict[str, Any]:
+    from maskwright.bundles.runs import HEADLINES
+
     status, hint = run.status()
-    val = run.scores.get("val") or {}
-    miou = (val.get("headlines") or {}).get("miou") or {}
+    found: tuple[str | None, dict[str, Any]] = run.headline() or (None, {})
+    measure, told = found
+    score = {key: told.get(end) for key, end in (("", "value"), ("_low", "low"), ("_high", "high"))}
+    pixels = measure == HEADLINES["miou"]
     epochs = [e for e in run.events() if e.get("event") == "epoch"]
     return {
         "name": run.name,
         "path": str(run.path),
         "status": status,
         "hint": hint,
-        "miou": miou.get("value"),
-        "miou_low": miou.get("low"),
-        "miou_high": miou.get("high"),
+        "task": run.record.get("task"),
+        "measure": measure,
+        **{f"score{end}": value for end, value in score.items()},
+        **{f"miou{end}": value if pixels else None for end, value in score.items()},  # `score` by its older name
         "epochs": epochs[-1]["epoch"] if epochs else 0,
     }

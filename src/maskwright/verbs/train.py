@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from maskwright.bundles.runs import Run
     from maskwright.core.recipe import Recipe
-    from maskwright.metrics.scores import Scores
+    from maskwright.prediction.scoring import AnyScores
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Trained:
     run: str
     bundle: str
     report: str
-    scores: Scores | None
-    test: Scores | None
+    scores: AnyScores | None
+    test: AnyScores | None
     seconds: float
     estimated_seconds: float
     next: list[str] = field(default_factory=list)
@@ -46,12 +46,12 @@ class Trained:
         return notebook.trained(self.run, {"validation": self.scores, "test": self.test})
 
     def show(self, console: Console) -> None:
-        from maskwright.metrics import tables
+        from maskwright.metrics import tabulated
 
         for part, scores in (("validation", self.scores), ("test", self.test)):
             if scores is not None:
                 console.print(f"[bold]{part}[/]")
-                tables.show(scores, console)
+                tabulated.show(scores, console)
                 console.print()
         if self.scores is None:
             told = "on validation images, as all of them trained" if self.test else "on images that did not train"
@@ -98,7 +98,7 @@ def train(
         **({"allow_refused": True} if allow_refused else {}),
     }
     with terminal.shown():
-        merged = merged_changes(changes) | extra
+        merged = with_task(merged_changes(changes)) | extra
         if folds:
             return _folds(source, merged, Path(out), resume)
         recipe = recipe_of(source, merged, resume)
@@ -142,6 +142,15 @@ def merged_changes(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, An
     for change in changes:
         merged |= change if isinstance(change, Mapping) else recipes.as_pairs([change])
     return merged
+
+
+def with_task(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes that name a network for objects, and no task, ask for that task."""
+    from maskwright.models import INSTANCE_MODELS
+
+    model = changes.get("model.name", changes.get("model"))
+    name = model.get("name") if isinstance(model, dict) else model
+    return {"task": "instance", **changes} if name in INSTANCE_MODELS and "task" not in changes else changes
 
 
 def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Recipe:
@@ -296,9 +305,9 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     from maskwright.data import split
     from maskwright.data.prepare import prepare
     from maskwright.imaging.palette import class_colours
-    from maskwright.prediction import evaluation, predictor
+    from maskwright.prediction import predictor, scoring
     from maskwright.reports import snapshots, watch
-    from maskwright.training import assemble, finish, loop
+    from maskwright.training import assemble, finish, loop, tasks
 
     assemble.check(recipe)
     watched = watch.photos(recipe.watch)
@@ -319,11 +328,11 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     parity = finish.bundle(parts, parts.recipe, prepared, run)
     final = predictor.load(run.bundle)
     val, test = (
-        evaluation.evaluate(final, data, label=f"score {name} images") if len(data) else None
+        scoring.evaluate(final, data, label=f"score {name} images") if len(data) else None
         for name, data in (("validation", prepared.val), ("test", prepared.test))
     )
     finish.scores(run, val, test)
-    known, loss = parts.description, finish.loss_of(parts.segmenter)
+    known, loss = parts.description, tasks.of(parts.recipe).loss_of(parts.segmenter)
     colours = class_colours(known.classes, known.multilabel)
     shown = ("val", prepared.val, val) if val else ("test", prepared.test, test) if test else None
     snapshots.write(run.path / "pictures", seen, final, shown, colours, loss)

@@ -25,6 +25,7 @@ class Format:
     read: (path, ledger, *, options) -> Data; its keyword-only parameters are what a recipe may say below `format:`.
     write: (data, folder) -> None, or None when nothing writes this format.
     cannot_hold: what a Data may have that this format loses ("holes", "overlaps", "classes beyond 3", ...).
+    instead: for a format that nothing writes, what holds the same, one clause.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Format:
     read: Callable[..., Data]
     write: Callable[[Data, Path], None] | None = None
     cannot_hold: tuple[str, ...] = ()
+    instead: str | None = None
 
 
 FORMATS: Registry = Registry(
@@ -43,5 +45,14 @@ FORMATS: Registry = Registry(
         "pet": "maskwright.data.formats.pet:FORMAT",
         "folder": "maskwright.data.formats.folder:FORMAT",
         "yolo": "maskwright.data.formats.yolo:FORMAT",
+        "labelme": "maskwright.data.formats.labelme:FORMAT",
+        "via": "maskwright.data.formats.via:FORMAT",
+        "cvat": "maskwright.data.formats.cvat:FORMAT",
+        "label_studio": "maskwright.data.formats.label_studio:FORMAT",
+        "index_png": "maskwright.data.formats.index_png:FORMAT",
+        "mat": "maskwright.data.formats.mat:FORMAT",
+        "modanet": "maskwright.data.formats.modanet:FORMAT",
+        "imaterialist": "maskwright.data.formats.imaterialist:FORMAT",
+        "fashionpedia": "maskwright.data.formats.fashionpedia:FORMAT",
     },
 )

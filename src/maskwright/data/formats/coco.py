@@ -11,7 +11,7 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, get_args
@@ -24,11 +24,13 @@ from maskwright.core.table import Data
 from maskwright.core.types import BACKGROUND, MAX_CLASSES
 from maskwright.core.words import counted
 from maskwright.data.formats import Format, coco_json, pairing
+from maskwright.data.formats.coco_dialect import COCO, Dialect
 from maskwright.data.formats.coco_json import kind_of
 from maskwright.data.formats.coco_objects import Album, Crowd, Listing, add_images, add_objects
-from maskwright.data.formats.coco_photos import Photos, readable, split_of
+from maskwright.data.formats.coco_photos import Photos, PhotoSource, readable, split_of
 from maskwright.data.formats.coco_write import CANNOT_HOLD, write
 from maskwright.data.ledger import Ledger
+from maskwright.imaging import stores
 from maskwright.imaging.images import is_image_name
 
 _LABEL_FOLDERS = {"annotations", "annotation", "labels", "label", "data", "json", "ann"}
@@ -45,12 +47,19 @@ def read(path: Path, ledger: Ledger, *, crowd: Crowd = "ignore", images: str | N
       as objects, `drop` leaves them out.
     images: the folder that holds the photos, absolute or below the data set; left out, they are searched below it.
     """
+    return read_dialect(path, ledger, COCO, crowd=crowd, images=images)
+
+
+def read_dialect(
+    path: Path, ledger: Ledger, dialect: Dialect, *, crowd: Crowd = "ignore", images: str | None = None
+) -> Data:
+    """`read` for a relative of COCO, whose files `dialect` loads."""
     if crowd not in get_args(Crowd):
         raise RecipeError(f"`crowd` cannot be `{crowd}`", hint=suggestion(crowd, get_args(Crowd)))
-    survey = _survey(Path(path), search=images is None)
-    album = Album(*_photos(survey, images), ledger, crowd)
+    survey = _survey(Path(path), dialect, search=images is None)
+    album = Album(*_photos(survey, images), ledger, crowd, dialect.measured)
     classes = {BACKGROUND: 0}
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for json in survey.jsons:
             _add(album, classes, survey, json)
         data = album.packer.pack(tuple(classes))
@@ -63,10 +72,7 @@ def read(path: Path, ledger: Ledger, *, crowd: Crowd = "ignore", images: str | N
 
 def sniff(path: Path) -> tuple[float, str]:
     """Looks at the ends of the JSONs in the folder, in its sub-folders and in theirs."""
-    if path.is_file():
-        found = [path] if path.suffix.lower() == ".json" else []
-    else:
-        found = sorted(set(_jsons_near(path)), key=lambda json: (len(json.parts), json))[:200]
+    found = pairing.files_near(path, ".json")
     best = (0.0, f"no COCO JSON among {len(found)} JSON files" if found else "no JSON file here")
     for json in found:
         sure, why, trouble = coco_json.glimpse(json)
@@ -78,18 +84,16 @@ def sniff(path: Path) -> tuple[float, str]:
     return best
 
 
-def _jsons_near(folder: Path, depth: int = 2) -> Iterator[Path]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.name.lower().endswith(".json"):
-            yield Path(entry.path)
-        elif depth and entry.is_dir():
-            yield from _jsons_near(Path(entry.path), depth - 1)
+def sniff_dialect(path: Path, dialect: Dialect, marks: Sequence[bytes], why: str) -> tuple[float, str]:
+    """How surely a JSON here is of a dialect: 0.98 when what COCO would read has all `marks` at its ends."""
+    for json in pairing.files_near(path, dialect.suffix):
+        sure, _, trouble = dialect.glimpse(json)
+        with suppress(OSError):
+            ends = coco_json.ends(json) if sure >= 0.5 or trouble else b""
+            if not all(mark in ends for mark in marks):
+                continue
+            return 0.98, f"{json.name} {why}"
+    return 0.0, f"no {dialect.kind} here {why}"
 
 
 class Survey(NamedTuple):
@@ -101,9 +105,10 @@ class Survey(NamedTuple):
     jsons: list[str]  # those to read, training lists first
     passed: dict[str, str]  # other JSONs -> why they are not read
     broken: dict[str, coco_json.Trouble]  # JSONs that are none
+    dialect: Dialect
 
 
-def _survey(path: Path, search: bool) -> Survey:
+def _survey(path: Path, dialect: Dialect, search: bool) -> Survey:
     """Lists the files (those beside a single JSON only to `search` for photos) and chooses the JSONs.
 
     Photos of a folder like `annotations` lie beside it: then the folder above is the data set.
@@ -118,22 +123,29 @@ def _survey(path: Path, search: bool) -> Survey:
         root, inside = root.parent, f"{root.name}/"
         names = list(pairing.walk(root))
     if not whole:
-        return Survey(root, names, whole, [inside + path.name], {}, {})
-    chosen, passed, broken = _choose(root, [n for n in names if n.startswith(inside) and _is_json(n)])
+        trouble = dialect.glimpse(path)[2]
+        if trouble:
+            raise trouble.error(path)
+        return Survey(root, names, whole, [inside + path.name], {}, {}, dialect)
+    listed = [name for name in names if name.startswith(inside) and _is_listing(name, dialect.suffix)]
+    chosen, passed, broken = _choose(root, listed, dialect)
     if broken and not chosen:
         name, trouble = next(iter(broken.items()))
         raise trouble.error(root / name)
     if not chosen:
         seen = f"; {next(iter(passed))} {next(iter(passed.values()))}" if passed else ""
-        raise DataError(f"no COCO instances JSON is in this folder{seen}", place=path, hint="name the JSON itself")
-    return Survey(root, names, whole, chosen, passed, broken)
+        what = f"no {dialect.name} {dialect.kind} is in this folder{seen}"
+        raise DataError(what, place=path, hint=f"name the {dialect.kind} itself")
+    return Survey(root, names, whole, chosen, passed, broken, dialect)
 
 
-def _choose(root: Path, names: list[str]) -> tuple[list[str], dict[str, str], dict[str, coco_json.Trouble]]:
+def _choose(
+    root: Path, names: list[str], dialect: Dialect
+) -> tuple[list[str], dict[str, str], dict[str, coco_json.Trouble]]:
     """The JSONs that hold instances; why others do not; what others are instead of JSON."""
     chosen, passed, broken = [], {}, {}
     for name in names:
-        sure, why, trouble = coco_json.glimpse(root / name)
+        sure, why, trouble = dialect.glimpse(root / name)
         if trouble:
             broken[name] = trouble
         elif sure < 0.5:
@@ -149,36 +161,43 @@ def _choose(root: Path, names: list[str]) -> tuple[list[str], dict[str, str], di
     return sorted(chosen, key=lambda name: (order[split_of(name)], name)), passed, broken
 
 
-def _is_json(name: str) -> bool:
+def _is_listing(name: str, suffix: str) -> bool:
     parts = name.split("/")
-    return name.lower().endswith(".json") and not any(p.startswith(".") or p == "__MACOSX" for p in parts)
+    return name.lower().endswith(suffix) and not any(p.startswith(".") or p == "__MACOSX" for p in parts)
 
 
-def _photos(survey: Survey, images: str | None) -> tuple[Photos, str]:
+def _photos(survey: Survey, images: str | None) -> tuple[PhotoSource, str]:
     """Where photos are searched, and what stands before their names in the ids."""
+    dialect = survey.dialect
     if images is None:
-        return Photos(survey.root, survey.names), ""
-    places = (survey.root / images, survey.root.parent / images, Path(images))
+        return Photos(survey.root, survey.names, dialect.key), ""
+    places = (survey.root / images, survey.root.parent / images, Path(images).expanduser())
+    store = next(filter(None, (dialect.store(place) for place in places if place.exists())), None)
+    if store is not None:
+        return store, ""
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
         hint = "`images` is the folder that holds the photos, absolute or below the data set"
         raise DataError("not a folder", place=places[0], hint=hint)
     below = folder.resolve().is_relative_to(survey.root.resolve())
     inside = folder.resolve().relative_to(survey.root.resolve()).as_posix() if below else "."
-    return Photos(folder, pairing.walk(folder)), "" if inside == "." else f"{inside}/"
+    return Photos(folder, pairing.walk(folder), dialect.key), "" if inside == "." else f"{inside}/"
 
 
 def _add(album: Album, classes: dict[str, int], survey: Survey, json: str) -> None:
     """Everything in one JSON. `classes` (name -> index) grows by its categories."""
-    place = survey.root / json
-    document = coco_json.load(place)
+    place, dialect = survey.root / json, survey.dialect
+    document = dialect.load(place)
     split = split_of(json) if len(survey.jsons) > 1 else None
-    listing = Listing(json, str(place), split, document.finite)
+    listing = Listing(json, str(place), split, document.finite, dialect.kind, dialect.entry)
     labels = _labels(document.categories, classes, album.ledger, place)
     add_images(album, document.images, listing)
     if document.images and not document.annotations:
         album.ledger.note(f"{json} has no annotation at all: all its images count as empty")
-    add_objects(album, document.annotations, listing, labels)
+    add_objects(album, document.annotations, listing, labels, document.told)
+    album.others |= {str(file) for file in document.files}
+    for note in document.notes:
+        album.ledger.note(note)
 
 
 def _labels(categories: list[Any], classes: dict[str, int], ledger: Ledger, place: Path) -> dict[Any, int]:
@@ -220,7 +239,7 @@ def _category(category: Any, where: str, place: Path) -> tuple[Any, str]:
 def _account_files(album: Album, survey: Survey) -> None:
     """A fate for every file: of a whole folder all, of a single JSON itself and the photos that it uses."""
     ledger, root = album.ledger, str(survey.root)
-    used = {*album.paths, *(os.path.join(root, json) for json in survey.jsons)}
+    used = {*map(stores.file_of, album.paths), *(os.path.join(root, json) for json in survey.jsons), *album.others}
     names = survey.names if survey.whole else []
     taken = {name for name in names if os.path.join(root, name) in used}
     for json, trouble in survey.broken.items():
@@ -229,7 +248,7 @@ def _account_files(album: Album, survey: Survey) -> None:
 
     def why(name: str) -> str:
         spoilt = os.path.join(root, name) in album.spoilt
-        unlisted = "no JSON lists it" if is_image_name(PurePath(name).name) else ""
+        unlisted = f"no {survey.dialect.kind} lists it" if is_image_name(PurePath(name).name) else ""
         return survey.passed.get(name) or ("its image is refused" if spoilt else unlisted)
 
     pairing.account(ledger, survey.root, [name for name in names if name not in survey.broken], taken, why)
@@ -259,7 +278,7 @@ def _note(album: Album, data: Data, survey: Survey) -> None:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Millions of fresh lists that hold no cycle need no collector looking through them again and again."""
     was_on = gc.isenabled()
     gc.disable()

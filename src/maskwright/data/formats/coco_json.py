@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -19,30 +22,38 @@ _LISTS = ("images", "annotations", "categories")
 _OTHER_KINDS = {"segments_info": "panoptic COCO", "caption": "COCO captions"}
 
 
+class Told(NamedTuple):
+    """What is known of an annotation beforehand. repaired: it was changed, and what stands there now is used."""
+
+    why: str
+    fate: Literal["repaired", "ignored", "refused"] = "repaired"
+
+
+NOTHING_TOLD: Mapping[int, Told] = MappingProxyType({})
+
+
 class Document(NamedTuple):
-    """The three lists of an instances file. finite: no number in it can be NaN or infinite."""
+    """The three lists of an instances file, and what its dialect says of them.
+
+    finite: no number in it can be NaN or infinite.
+    attributes: the list of that name, which Fashionpedia has.
+    told: position in `annotations` -> its fate, where a dialect decides it.
+    notes: facts about the file; files: others that were read for it.
+    """
 
     images: list[Any]
     annotations: list[Any]
     categories: list[Any]
     finite: bool
+    attributes: Sequence[Any] = ()
+    told: Mapping[int, Told] = NOTHING_TOLD
+    notes: Sequence[str] = ()
+    files: Sequence[Path] = ()
 
 
 def load(path: Path) -> Document:
     """Parses a file. Raises DataError, with the position where there is one, when it is no COCO instances JSON."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", place=path) from error
-    trouble = not_json(content[:_WINDOW])
-    if trouble:
-        raise trouble.error(path)
-    finite = True
-    try:
-        tree = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        tree, finite = _parse_leniently(content, path), False
-    del content
+    tree, finite = parsed(path)
     if isinstance(tree, list):
         what = "holds a list, as COCO results do, not a data set"
         raise DataError(what, place=path, hint="a data set is one object with `images`, `annotations` and `categories`")
@@ -53,7 +64,24 @@ def load(path: Path) -> Document:
             what = f"`{key}` is {kind_of(tree[key])}, not a list" if key in tree else f"has no `{key}`"
             hint = "a COCO instances file holds the lists `images`, `annotations` and `categories`"
             raise DataError(what, place=path, hint=hint)
-    return Document(tree["images"], tree["annotations"], tree["categories"], finite)
+    attributes = tree.get("attributes")
+    attributes = attributes if isinstance(attributes, list) else []
+    return Document(tree["images"], tree["annotations"], tree["categories"], finite, attributes)
+
+
+def parsed(path: Path) -> tuple[Any, bool]:
+    """Any JSON file as a tree, and whether no number in it can be NaN or infinite. Raises DataError when it is no JSON."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", place=path) from error
+    trouble = not_json(content[:_WINDOW])
+    if trouble:
+        raise trouble.error(path)
+    try:
+        return orjson.loads(content), True
+    except orjson.JSONDecodeError:
+        return _parse_leniently(content, path), False
 
 
 class Trouble(NamedTuple):
@@ -66,27 +94,36 @@ class Trouble(NamedTuple):
         return DataError(self.what, place=path, hint=self.hint)
 
 
-def not_json(head: bytes) -> Trouble | None:
-    """What the beginning of a file shows when it cannot be JSON at all."""
+def not_json(head: bytes, kind: str = "JSON") -> Trouble | None:
+    """What the beginning of a file shows when it cannot be JSON (or another kind of text) at all."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start:
         return Trouble("is empty")
     if start.startswith(b"version https://git-lfs"):
         return Trouble("is a git LFS pointer, not the file itself", "fetch it with `git lfs pull`")
     if start.startswith(b"<"):
-        return Trouble("is a web page or XML, not JSON", "was a download page saved instead of the file?")
+        return Trouble(f"is a web page or XML, not {kind}", "was a download page saved instead of the file?")
     if start.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        return Trouble("is an archive, not JSON", "unpack it first")
+        return Trouble(f"is an archive, not {kind}", "unpack it first")
     return None
 
 
-def glimpse(path: Path) -> tuple[float, str, Trouble | None]:
+def ends(path: Path, window: int = _WINDOW) -> bytes:
+    """The first and the last megabyte of a file (or so many bytes); UTF-16, which begins with a mark, as UTF-8."""
+    with path.open("rb") as file:
+        text = file.read(window)
+        file.seek(max(window, path.stat().st_size - window))
+        text += file.read(window)
+    return text.decode("utf-16", errors="ignore").encode() if text.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else text
+
+
+Glimpse = tuple[float, str, Trouble | None]
+
+
+def glimpse(path: Path) -> Glimpse:
     """How surely a file is COCO instances (0..1) and why, from its first and last megabyte; and what bars reading it."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_WINDOW)
-            file.seek(max(_WINDOW, path.stat().st_size - _WINDOW))
-            text += file.read(_WINDOW)
+        text = ends(path)
     except OSError as error:
         unreadable = Trouble(f"cannot be read ({error.strerror or error})")
         return 0.0, unreadable.what, unreadable
@@ -125,6 +162,6 @@ def _parse_leniently(content: bytes, path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"is not JSON: {error.reason} at byte {error.start:,}", place=path) from error
     except RecursionError as error:
-        raise DataError("is nested too deeply for a COCO file", place=path) from error
+        raise DataError("is nested too deeply", place=path) from error
     except ValueError as error:
         raise DataError(f"is not JSON: {error}", place=path) from error

@@ -14,10 +14,12 @@ from typing import Any, Literal
 from maskwright.core.errors import DataError
 from maskwright.core.events import progress
 from maskwright.core.table import Packer
-from maskwright.data.formats.coco_json import kind_of
-from maskwright.data.formats.coco_photos import MISSING, Photos, readable
+from maskwright.data.formats import label_sizes
+from maskwright.data.formats.coco_json import NOTHING_TOLD, Told, kind_of
+from maskwright.data.formats.coco_photos import PhotoSource, readable
+from maskwright.data.formats.label_sizes import Sized
 from maskwright.data.ledger import Ledger
-from maskwright.imaging import images, masks
+from maskwright.imaging import masks
 
 Crowd = Literal["ignore", "foreground", "drop"]
 _LONGEST_SIDE = 1_000_000
@@ -26,16 +28,19 @@ _LARGEST_ID = 2**63 - 1
 
 @dataclass
 class Album:
-    """What the JSONs of one data set add up to, and what they have in common while they are read."""
+    """What the label files of one data set add up to, and what they have in common while they are read."""
 
-    photos: Photos
+    photos: PhotoSource
     prefix: str  # from the data set's folder to the photos' (with `/`), for the ids
     ledger: Ledger
     crowd: Crowd
+    measured: bool = False  # the headers of photos are read and compared with the sizes that the labels give
     packer: Packer = field(default_factory=Packer)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    drawn: dict[int, tuple[int, int]] = field(default_factory=dict)  # position -> size of its labels, where another
     paths: list[str] = field(default_factory=list)
     listed: dict[str, tuple[int, str, str | None]] = field(default_factory=dict)  # id -> position, JSON, split
+    others: set[str] = field(default_factory=set)  # files that were read beside JSONs and photos
     spoilt: set[str] = field(default_factory=set)  # files that were found and whose image was refused
     num_missing: int = 0
     num_crowds: int = 0
@@ -50,6 +55,8 @@ class Listing:
     place: str  # as messages show it
     split: str | None
     finite: bool  # no number in it can be NaN or infinite
+    kind: str = "JSON"  # what such a file and its entries are called
+    entry: str = "annotation"
     positions: dict[Any, int] = field(default_factory=dict)
     lost: dict[Any, str] = field(default_factory=dict)
     annotation_ids: set[Any] = field(default_factory=set)
@@ -85,19 +92,25 @@ def add_images(album: Album, entries: list[Any], listing: Listing) -> None:
                 album.ledger.used("image")
 
 
-def add_objects(album: Album, annotations: list[Any], listing: Listing, labels: Mapping[Any, int]) -> None:
+def add_objects(
+    album: Album,
+    annotations: list[Any],
+    listing: Listing,
+    labels: Mapping[Any, int],
+    told: Mapping[int, Told] = NOTHING_TOLD,
+) -> None:
     """The `annotations` of a JSON; the list is emptied on the way, so that its memory is free for the packed form.
 
-    labels: category id -> class index.
+    labels: category id -> class index. told: position in the list -> what its dialect says of an annotation.
     """
     album.ledger.seen("annotation", len(annotations))
     num_plain = 0
     for number, annotation in enumerate(progress(annotations, f"Reading {listing.json}", unit="objects")):
         annotations[number] = None
-        if listing.finite and _add_plain(album, annotation, listing, labels):
+        if number not in told and listing.finite and _add_plain(album, annotation, listing, labels):
             num_plain += 1
         else:
-            _add_odd(album, annotation, number, listing, labels)
+            _add_odd(album, annotation, number, listing, labels, told.get(number))
     album.ledger.used("annotation", num_plain)
 
 
@@ -128,33 +141,34 @@ def _add_image(album: Album, entry: Any, listing: Listing, places: list[str], to
         raise _Unusable("it is listed twice", ignored=True)
     path, odd = album.photos.find(name, places)
     if path is None:
-        album.num_missing += odd == MISSING
-        raise _Unusable(odd or MISSING)
-    id, file, size = album.prefix + path, os.path.join(album.photos.folder, path), _size(entry)
-    repairs = [odd] if odd else []
+        album.num_missing += odd == album.photos.missing
+        raise _Unusable(odd or album.photos.missing)
+    id, file, stated = album.prefix + path, os.path.join(album.photos.folder, path), _size(entry)
     try:
-        if size is None:
-            size = images.probe(file).size
-            repairs.append("its size was read from the file")
-        if id in album.listed:
-            _join(album, id, size, number, listing)
+        found = label_sizes.sized(stated, file, album.measured)
     except DataError as error:
         album.spoilt.add(file)
-        raise _Unusable(f"the JSON gives no usable size, and the file {error.what}") from error
-    listing.positions[number] = len(album.paths)
-    album.listed[id] = (len(album.paths), listing.json, listing.split)
+        why = "the file" if stated else f"the {listing.kind} gives no usable size, and the file"
+        raise _Unusable(f"{why} {error.what}") from error
+    if id in album.listed:
+        _join(album, id, found, number, listing)
+    position = len(album.paths)
+    listing.positions[number] = position
+    album.listed[id] = (position, listing.json, listing.split)
     album.paths.append(file)
-    album.sizes.append(size)
-    album.packer.image(id, file, size, split=listing.split)
-    return ", ".join(repairs) or None
+    album.sizes.append(found.size)
+    if found.drawn != found.size:
+        album.drawn[position] = found.drawn
+    album.packer.image(id, file, found.size, split=listing.split, upright=found.upright)
+    return ", ".join([odd, *found.repairs] if odd else found.repairs) or None
 
 
-def _join(album: Album, id: str, size: tuple[int, int], number: Any, listing: Listing) -> None:
+def _join(album: Album, id: str, found: Sized, number: Any, listing: Listing) -> None:
     """A photo that is listed a second time: its objects go to the first entry, unless the two disagree."""
     position, json, split = album.listed[id]
     if split != listing.split:
         raise _Unusable(f"{json} lists the same photo for another split")
-    if size != album.sizes[position]:
+    if (found.size, found.drawn) != (album.sizes[position], album.drawn.get(position, album.sizes[position])):
         raise _Unusable(f"{json} lists the same photo with another size")
     listing.positions[number] = position
     raise _Unusable(f"{json} lists the same photo: their objects were joined", ignored=True)
@@ -181,6 +195,8 @@ def _add_plain(album: Album, annotation: Any, listing: Listing, labels: Mapping[
     try:
         number, parts = annotation["id"], annotation["segmentation"]
         image, label = listing.positions[annotation["image_id"]], labels[annotation["category_id"]]
+        if image in album.drawn:
+            return False
         if type(number) is not int or not 0 <= number <= _LARGEST_ID or number in listing.annotation_ids:
             return False
         if type(parts) is not list or not parts or annotation.get("iscrowd"):
@@ -199,13 +215,18 @@ def _add_plain(album: Album, annotation: Any, listing: Listing, labels: Mapping[
     return True
 
 
-def _add_odd(album: Album, annotation: Any, number: int, listing: Listing, labels: Mapping[Any, int]) -> None:
+def _add_odd(
+    album: Album, annotation: Any, number: int, listing: Listing, labels: Mapping[Any, int], told: Told | None
+) -> None:
     """Adds an annotation of any kind, or says why not; its fate goes into the ledger."""
-    name = f"{listing.place}: annotations[{number}]"
+    name = f"{listing.place}: {listing.entry}s[{number}]"
     if isinstance(annotation, dict) and _is_id(annotation.get("id")):
-        name = f"{listing.place}: annotation {annotation['id']!s:.40}"
+        name = f"{listing.place}: {listing.entry} {annotation['id']!s:.40}"
     try:
+        if told and told.fate != "repaired":
+            raise _Unusable(told.why, ignored=told.fate == "ignored")
         image, region, repairs = _region(album, annotation, listing, labels)
+        repairs = [told.why, *repairs] if told else repairs
     except _Unusable as reason:
         refuse = album.ledger.ignored if reason.ignored else album.ledger.refused
         refuse("annotation", readable(name), reason.why)
@@ -234,7 +255,10 @@ def _region(
     if crowd and album.crowd == "drop":
         album.num_crowds += 1
         raise _Unusable("a crowd (crowd: drop)", ignored=True)
-    region, repairs = _shape(album, annotation, album.sizes[image])
+    drawn = album.drawn.get(image)
+    region, repairs = _shape(album, annotation, drawn or album.sizes[image])
+    if drawn:
+        region = label_sizes.scaled(region, drawn, album.sizes[image])
     album.num_crowds += crowd
     region |= {"label": label, "crowd": crowd and album.crowd == "ignore"}
     number = annotation.get("id")

@@ -6,14 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from maskwright.core.files import written_whole
 from maskwright.core.table import Data
-from maskwright.core.types import VOID, Record, Region
-from maskwright.data.formats.writing import empty_folder, stems, write_images
+from maskwright.core.types import Region
+from maskwright.data.formats.writing import drawn, empty_folder, image_suffix, stems, write_images
 from maskwright.imaging import masks
+from maskwright.imaging.objects import boxes_of
 
 CANNOT_HOLD = (
     "label maps without a background class (reading adds one)",
@@ -27,9 +27,9 @@ CANNOT_HOLD = (
 def write(data: Data, folder: Path) -> None:
     """Writes the data set, photos included, into an empty folder (made when missing).
 
-    Polygons stay polygons, run-lengths stay run-lengths with their crowd flag; a label map becomes one run-length object
-    for each class, its VOID pixels a crowd. Raises SetupError when the folder is not empty or cannot be written, DataError
-    when a photo or a label map cannot be read.
+    Polygons stay polygons, run-lengths stay run-lengths with their crowd flag; numbered objects become run-lengths, a label
+    map without objects one for each class, its VOID pixels a crowd. Raises SetupError when the folder is not empty or cannot
+    be written, DataError when a photo or a label map cannot be read.
     """
     folder = Path(folder)
     empty_folder(folder)
@@ -37,9 +37,9 @@ def write(data: Data, folder: Path) -> None:
     documents: dict[str | None, dict[str, Any]] = {}
     for number, (record, name) in enumerate(zip(data, names, strict=True), start=1):
         document = documents.setdefault(record.split, _document())
-        (height, width), suffix = record.size, Path(record.image).suffix.lower() if record.upright else ".png"
-        document["images"].append({"id": number, "file_name": name + suffix, "width": width, "height": height})
-        regions = record.regions if record.label_map is None else _regions(record, data)
+        (height, width), file_name = record.size, name + image_suffix(record)
+        document["images"].append({"id": number, "file_name": file_name, "width": width, "height": height})
+        regions = drawn(record, data.classes)
         document["annotations"] += [_annotation(region, record.size, number) for region in regions]
     for split, document in (documents or {None: _document()}).items():
         _number(document["annotations"])
@@ -55,24 +55,6 @@ def _document() -> dict[str, Any]:
     return {"info": {}, "images": [], "annotations": []}
 
 
-def _regions(record: Record, data: Data) -> list[Region]:
-    """A label map as one region for each class in it; VOID as a crowd, of whatever class."""
-    flat = masks.label_map(record).T.reshape(-1)
-    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
-    ends, values = np.append(starts[1:], len(flat)), flat[starts]
-    regions = []
-    for value in np.unique(values).tolist():
-        mine = values == value
-        # the stretches without the class, then with it, one after the other; and what is left at the end
-        edges = np.stack([starts[mine], ends[mine]], axis=1).reshape(-1)
-        counts = np.diff(edges, prepend=0, append=len(flat)).astype(np.uint32)
-        crowd, background = value == VOID, int(data.has_background)
-        if (value == 0 and background) or (crowd and len(data.classes) == background):
-            continue
-        regions.append(Region(background if crowd else value, counts=counts, crowd=crowd))
-    return regions
-
-
 def _annotation(region: Region, size: tuple[int, int], image_id: int) -> dict[str, Any]:
     attributes = dict(region.attributes)
     ids = attributes.pop("attribute_ids", None)
@@ -81,6 +63,7 @@ def _annotation(region: Region, size: tuple[int, int], image_id: int) -> dict[st
     rle = masks.region_rle(region, size)
     counts, _ = masks.mend_counts(rle["counts"], size)
     assert counts is not None
+    left, top, right, bottom = boxes_of([counts], size)[0].astype(int).tolist()
     segmentation: Any = [polygon.reshape(-1).tolist() for polygon in region.polygons]
     if region.counts is not None:
         segmentation = {"size": list(size), "counts": rle["counts"].decode()}
@@ -90,24 +73,11 @@ def _annotation(region: Region, size: tuple[int, int], image_id: int) -> dict[st
         "category_id": region.label,
         "iscrowd": int(region.crowd),
         "area": int(counts[1::2].sum()),
-        "bbox": _box(counts, size[0]),
+        "bbox": [left, top, right - left, bottom - top],
         "segmentation": segmentation,
         **({"attributes": attributes} if attributes else {}),
         **({"attribute_ids": ids} if ids else {}),
     }
-
-
-def _box(counts: np.ndarray, height: int) -> list[int]:
-    """x, y, width, height of the pixels in run-lengths."""
-    edges = np.cumsum(counts, dtype=np.int64)
-    starts, ends = edges[0::2][: len(edges) // 2], edges[1::2]
-    starts, ends = starts[ends > starts], ends[ends > starts]
-    if not len(starts):
-        return [0, 0, 0, 0]
-    left, right = starts[0] // height, (ends[-1] - 1) // height + 1
-    whole = (starts // height != (ends - 1) // height).any()  # a run that goes on in the next column
-    top, bottom = (0, height) if whole else ((starts % height).min(), ((ends - 1) % height).max() + 1)
-    return [int(left), int(top), int(right - left), int(bottom - top)]
 
 
 def _number(annotations: list[dict[str, Any]]) -> None:

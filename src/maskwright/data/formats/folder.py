@@ -67,8 +67,8 @@ def read(
         raise nothing_pairs(layout, path)
     label_maps = _label_maps(path)
     used = {*label_maps, *([named.place] if named else [])}
-    _account(path, names, layout, used, ledger)
-    probed = probe_pairs(_pairs(path, layout, ledger), ledger)
+    account_layout(path, names, layout, used, ledger)
+    probed = probe_pairs(layout_pairs(path, layout, ledger), ledger)
     if threshold is not None:
         return _pack_threshold(probed, threshold, named, ledger)
     return _pack(path, probed, named, dict(label_maps.values()), ledger)
@@ -78,7 +78,7 @@ def sniff(path: Path) -> tuple[float, str]:
     """Looks at a few names of each folder; opens no file."""
     if not path.is_dir():
         return 0.0, "not a folder"
-    layout = lay_out(_glimpse(path))
+    layout = lay_out(glimpse(path))
     if not layout.pairs:
         return 0.0, "no folder of masks beside the images"
     image, mask = (file.name.rpartition("/")[0] or "." for file in layout.pairs[0])
@@ -136,7 +136,7 @@ def _label_maps(path: Path) -> dict[str, tuple[str | None, Rule]]:
     return found
 
 
-def _account(path: Path, names: list[str], layout: Layout, used: set[str], ledger: Ledger) -> None:
+def account_layout(path: Path, names: list[str], layout: Layout, used: set[str], ledger: Ledger) -> None:
     """Files: masks and paired images are used, the rest ignored; images that have no mask are ignored as images too."""
     for note in layout.notes:
         ledger.note(note)
@@ -151,7 +151,7 @@ def _account(path: Path, names: list[str], layout: Layout, used: set[str], ledge
     account(ledger, path, names, taken, lambda n: UNLABELLED if n in unlabelled else layout.left.get(n, ""))
 
 
-def _pairs(path: Path, layout: Layout, ledger: Ledger) -> list[Pair]:
+def layout_pairs(path: Path, layout: Layout, ledger: Ledger) -> list[Pair]:
     """The layout's pairs; masks without an image, and groups that cannot be told apart, are refused at once."""
     refused: dict[str, tuple[Kind, str]] = {
         mask.name: ("annotation", "a mask without an image") for mask in layout.orphans
@@ -220,7 +220,7 @@ def _as_stored(value: int) -> int | None:
     return value
 
 
-def _glimpse(path: Path) -> list[str]:
+def glimpse(path: Path) -> list[str]:
     """Some names of each of the first folders."""
     names = []
     for number, (folder, subfolders, files) in enumerate(os.walk(path, followlinks=True)):

@@ -20,7 +20,7 @@ from maskwright.core.events import progress
 from maskwright.core.table import Data, Packer
 from maskwright.core.types import Coding
 from maskwright.data.ledger import Ledger
-from maskwright.imaging import images
+from maskwright.imaging import images, mat_files
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -82,6 +82,27 @@ def walk(root: Path) -> Iterator[str]:
         subfolders.sort()
         above = os.path.relpath(folder, root).replace(os.sep, "/")
         yield from (name if above == "." else f"{above}/{name}" for name in sorted(names))
+
+
+def files_near(path: Path, suffix: str) -> list[Path]:
+    """The file itself, or those of a suffix in the folder, in its sub-folders and in theirs, the nearest 200 first."""
+    if path.is_file():
+        return [path] if path.suffix.lower() == suffix else []
+    return sorted(set(_walk_near(path, suffix)), key=lambda file: (len(file.parts), file))[:200]
+
+
+def _walk_near(folder: Path, suffix: str, depth: int = 2) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.name.lower().endswith(suffix):
+            yield Path(entry.path)
+        elif depth and os.path.isdir(entry.path):  # False, not an error, for a link to itself
+            yield from _walk_near(Path(entry.path), suffix, depth - 1)
 
 
 def listed(root: Path) -> list[str]:
@@ -164,7 +185,7 @@ def probe_pairs(pairs: Sequence[Pair], ledger: Ledger) -> list[Probed]:
     ledger.seen("image", len(pairs))
     ledger.seen("annotation", sum(pair.label_map is not None for pair in pairs))
     paths = [path for pair in pairs if pair.refused is None for path in (pair.image, pair.label_map) if path]
-    headers = dict(zip(paths, in_threads(_probe, paths, "Reading image headers"), strict=True))
+    headers = dict(zip(paths, in_threads(probe, paths, "Reading image headers"), strict=True))
     agreeing: list[tuple[Pair, images.Probe, images.Probe]] = []
     for pair in pairs:
         if pair.refused is not None or pair.image is None or pair.label_map is None:
@@ -182,9 +203,16 @@ def probe_pairs(pairs: Sequence[Pair], ledger: Ledger) -> list[Probed]:
 
 
 def pack_pairs(
-    probed: Sequence[Probed], classes: Sequence[str], coding: Callable[[Probed], Coding | str], ledger: Ledger
+    probed: Sequence[Probed],
+    classes: Sequence[str],
+    coding: Callable[[Probed], Coding | str],
+    ledger: Ledger,
+    objects: Mapping[str, Path] | None = None,
 ) -> Data:
-    """Packs pairs into a Data; `coding` gives the Coding of a label map, or why it is refused."""
+    """Packs pairs into a Data; `coding` gives the Coding of a label map, or why it is refused.
+
+    objects: id -> map of object numbers, for the pairs that have one.
+    """
     packer = Packer()
     for item in probed:
         pair, code = item.pair, coding(item)
@@ -202,6 +230,7 @@ def pack_pairs(
             item.size,
             label_map=str(pair.label_map),
             coding=code,
+            objects=str(objects[pair.id]) if objects and pair.id in objects else None,
             split=pair.split,
             upright=item.upright,
             attributes=pair.attributes,
@@ -227,8 +256,12 @@ def sentence(error: DataError) -> str:
     return f"{error.what}; {error.hint}" if error.hint else error.what
 
 
-def _probe(path: Path) -> images.Probe | DataError:
+def probe(path: Path) -> images.Probe | DataError:
+    """A file's header, or why there is none; a MATLAB file's matrix counts as a picture."""
     try:
+        if path.suffix.lower() == mat_files.SUFFIX:
+            size = mat_files.size_of(path)
+            return images.Probe(size, size, "MAT", "MAT", 1, 1)
         return images.probe(path)
     except DataError as error:
         return error

@@ -95,7 +95,7 @@ def check_clean(found: Scan, place: Path) -> None:
             hint="name the colours that are classes in `classes.txt`, a line `name:r,g,b` each; blended edges cannot be read",
         )
     if len(distinct) > MAX_CLASSES + 1:
-        hint = "are these photographs, depth maps or instance numbers? Class masks hold a handful of values"
+        hint = "are these photographs, depth maps or object numbers (`--format index_png`)? Class masks hold few values"
         raise DataError(f"the masks hold {_many(distinct)} different values", place=place, hint=hint)
 
 

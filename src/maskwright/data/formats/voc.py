@@ -1,19 +1,18 @@
-"""PASCAL VOC: JPEGImages, SegmentationClass (palette PNG, 255 = void) and the lists of ImageSets/Segmentation.
+"""PASCAL VOC: JPEGImages, SegmentationClass and SegmentationObject (palette PNG, 255 = void), lists in ImageSets/Segmentation.
 
 Also sets of other classes in VOC's layout, as labelme and CVAT write them, with their list of classes beside the folders.
-Written: the same layout; `class_names.txt` too where the classes are not VOC's.
+Written: the same layout (`voc_write`).
 Source of layout, class order and palette: the VOC2012 development kit (Everingham et al., IJCV 2010).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from maskwright.core.errors import DataError
-from maskwright.core.files import write_text
 from maskwright.core.table import Data
 from maskwright.core.types import VOID, Coding
 from maskwright.core.words import counted
@@ -24,33 +23,30 @@ from maskwright.data.formats.pairing import (
     Probed,
     account,
     by_stem,
+    in_threads,
     listed,
     pack_pairs,
+    probe,
     probe_pairs,
     read_list,
+    sentence,
     stray,
 )
-from maskwright.data.formats.writing import empty_folder, stems, write_images, write_label_maps
+from maskwright.data.formats.voc_write import (
+    CANNOT_HOLD,
+    CLASSES,
+    IMAGES,
+    LABEL_MAPS,
+    LISTS,
+    OBJECTS,
+    voc_palette,
+    write,
+)
 from maskwright.data.ledger import Ledger
 
-CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-IMAGES, LABEL_MAPS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 OFFICIAL = ("trainval", "train", "val", "test")  # a later one wins; trainval is no split of its own
-OTHERS = {"SegmentationObject": "objects", "Annotations": "boxes", "ImageSets": "another list"}
+OTHERS = {"Annotations": "boxes", "ImageSets": "another list"}
 ARCHIVES = (".tar", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-
-
-def voc_palette() -> np.ndarray:
-    """VOC's colours, uint8 (256, 3): bits 0, 1, 2 of the index go to red, green, blue from the highest bit downwards."""
-    index = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for place in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((index >> (3 * place + channel) & 1) << (7 - place)).astype(np.uint8)
-    return colours
 
 
 def read(path: Path, ledger: Ledger, *, labels: str | None = None) -> Data:
@@ -70,11 +66,14 @@ def read(path: Path, ledger: Ledger, *, labels: str | None = None) -> Data:
     splits = _splits(path, lists, ledger) if lists else dict.fromkeys(label_maps)
     if not lists:
         ledger.note(f"no list in {LISTS}/: every image with a label map is taken")
-    taken = {name for stem in splits for name in (*images.get(stem, ()), *label_maps.get(stem, ()))}
-    taken |= {*lists, *(name for name in names if path / name == class_file)}
-    account(ledger, path, names, taken, lambda name: _why(name, top, bool(lists)))
     pairs = [_pair(path, stem, images.get(stem, []), label_maps.get(stem, []), split) for stem, split in splits.items()]
-    return pack_pairs(probe_pairs(pairs, ledger), classes, coding, ledger)
+    probed = probe_pairs(pairs, ledger)
+    objects, unfit = _objects(path, probed, by_stem(names, top + OBJECTS), ledger)
+    taken = {name for stem in splits for name in (*images.get(stem, ()), *label_maps.get(stem, ()))}
+    taken |= {*lists, *(name for name in names if path / name == class_file), *objects.values()}
+    account(ledger, path, names, taken, lambda name: unfit.get(name) or _why(name, top, bool(lists)))
+    numbered = {stem: path / name for stem, name in objects.items()}
+    return pack_pairs(probed, classes, coding, ledger, numbered)
 
 
 def sniff(path: Path) -> tuple[float, str]:
@@ -88,24 +87,6 @@ def sniff(path: Path) -> tuple[float, str]:
         return 1.0, f"{IMAGES} and {LABEL_MAPS}"
     below = bases[0].relative_to(path).as_posix()
     return (1.0 if bases[0].name.startswith("VOC") else 0.8), f"{IMAGES} and {LABEL_MAPS} in {below}/"
-
-
-def write(data: Data, folder: Path) -> None:
-    """Writes images, palette PNGs and lists; a record that is in no list, or in one VOC does not know, is in trainval only."""
-    empty_folder(folder)
-    names = stems(data)
-    write_images(data, folder / IMAGES, names)
-    write_label_maps(data, folder / LABEL_MAPS, names, palette=voc_palette())
-    splits = [data.split_names[number] if number >= 0 else None for number in data.split]
-    lists = {
-        name: [n for n, split in zip(names, splits, strict=True) if split == name] for name in ("train", "val", "test")
-    }
-    lists["trainval"] = [n for n, split in zip(names, splits, strict=True) if split != "test"]
-    for name, members in lists.items():
-        if members:
-            write_text(folder / LISTS / f"{name}.txt", "".join(f"{member}\n" for member in members))
-    if data.classes != CLASSES:
-        write_text(folder / "class_names.txt", class_lists.to_text(data.classes))
 
 
 def _base(path: Path) -> Path:
@@ -172,16 +153,44 @@ def _pair(path: Path, stem: str, images: list[str], label_maps: list[str], split
     return Pair(stem, image, label_map, split, refused)
 
 
+def _objects(
+    path: Path, probed: Sequence[Probed], files: Mapping[str, list[str]], ledger: Ledger
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The maps of object numbers that fit their label maps, id -> file; and file -> why it does not."""
+    found = [(item, files[item.pair.id]) for item in probed if item.pair.id in files]
+    headers = in_threads(probe, [path / names[0] for _, names in found], "Reading headers of object maps")
+    objects: dict[str, str] = {}
+    unfit: dict[str, str] = {}
+    for (item, names), header in zip(found, headers, strict=True):
+        if len(names) > 1:
+            unfit |= dict.fromkeys(names, f"several files in {OBJECTS}: {', '.join(names)}")
+        elif isinstance(header, DataError):
+            unfit[names[0]] = sentence(header)
+        elif header.stored_size != item.label_map.stored_size:
+            (rows, columns), (height, width) = header.stored_size, item.label_map.stored_size
+            unfit[names[0]] = f"it is {columns} x {rows} pixels and its label map {width} x {height}"
+        else:
+            objects[item.pair.id] = names[0]
+    if unfit:
+        ledger.note(
+            f"{counted(len(unfit), 'map')} of object numbers cannot be used: those images have no single objects"
+        )
+    elif 0 < len(objects) < len(probed):
+        without = counted(len(probed) - len(objects), "image has", "images have")
+        ledger.note(f"{without} no file in {OBJECTS}/: no single objects")
+    return objects, unfit
+
+
 def _why(name: str, top: str, has_lists: bool) -> str:
     """Why a file below a VOC folder is not used."""
     if not name.startswith(top):
         return f"outside {top}"
     folder = name[len(top) :].split("/")[0]
     if folder in OTHERS:
-        return f"{OTHERS[folder]}: not needed by the semantic task"
-    if folder in (IMAGES, LABEL_MAPS) and stray(name) is None:
+        return f"{OTHERS[folder]}: not needed for segmentation"
+    if folder in (IMAGES, LABEL_MAPS, OBJECTS) and stray(name) is None:
         return "not in a segmentation list" if has_lists else f"unlabelled: it has no file in {LABEL_MAPS}/"
-    return "not part of the segmentation data" if folder not in (IMAGES, LABEL_MAPS) else ""
+    return "not part of the segmentation data" if folder not in (IMAGES, LABEL_MAPS, OBJECTS) else ""
 
 
 def _classes(file: Path | None) -> tuple[tuple[str, ...], Callable[[Probed], Coding]]:
@@ -206,9 +215,9 @@ def _classes(file: Path | None) -> tuple[tuple[str, ...], Callable[[Probed], Cod
 
 FORMAT = Format(
     name="voc",
-    summary="PASCAL VOC: JPEGImages, SegmentationClass (palette PNG, 255 = void) and the official lists.",
+    summary="PASCAL VOC: JPEGImages, SegmentationClass, SegmentationObject (palette PNG, 255 = void) and the official lists.",
     sniff=sniff,
     read=read,
     write=write,
-    cannot_hold=("single objects", "overlaps", "crowds as regions", "attributes", "lists beyond train, val and test"),
+    cannot_hold=CANNOT_HOLD,
 )

@@ -2,6 +2,7 @@
 
 A `data.yaml` names the classes and the folders of train, val and test; its ids may have gaps, its paths may lead nowhere.
 An image `.../images/a.jpg` has its rows in `.../labels/a.txt`, or beside itself; one without rows shows no object.
+Written by `yolo_write`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from maskwright.core.words import counted
 from maskwright.data.formats import Format, class_lists, yolo_config
 from maskwright.data.formats.pairing import SPLITS, account, in_threads, listed, sentence, stray
 from maskwright.data.formats.yolo_config import Config
+from maskwright.data.formats.yolo_write import CANNOT_HOLD, write
 from maskwright.data.ledger import Ledger
 from maskwright.imaging import images, masks
 
@@ -276,4 +278,6 @@ FORMAT = Format(
     summary="YOLO segmentation: polygons in text files, classes and lists in data.yaml.",
     sniff=sniff,
     read=read,
+    write=write,
+    cannot_hold=CANNOT_HOLD,
 )

@@ -1,0 +1,27 @@
+"""Defaults of a recipe that depend on other keys: what overlapping classes and the instance task start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+OVERLAPPING: dict[str, Any] = {"loss": {"bce": 1.0, "dice": 1.0}}
+OBJECTS: dict[str, Any] = {
+    "model": {"name": "mask_rcnn"},
+    "size": [384, 384],
+    "train": {"batch": 4, "optimizer": {"name": "adamw", "lr": 5e-4}, "encoder_lr": 1.0, "schedule": "one_cycle"},
+}
+COMPLETED = ("model", "train")  # mappings that get the keys they lack; others are left out or given as a whole
+
+
+def with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a recipe with what its `task` and `multilabel` have for keys that it leaves out."""
+    defaults: dict[str, Any] = {}
+    if tree.get("multilabel") is True:
+        defaults |= OVERLAPPING
+    if tree.get("task") == "instance":
+        defaults |= OBJECTS
+    completed = {
+        key: {**value, **tree[key]} if key in COMPLETED and isinstance(tree.get(key), dict) else tree.get(key, value)
+        for key, value in defaults.items()
+    }
+    return {**tree, **completed}

@@ -1,0 +1,115 @@
+"""model.onnx of models that find objects, `contract: objects/1`: float32 (1, 3, h, w), 0..255 -> boxes float32 (N, 4) in pixels
+of the input, labels int64 (N,) from 1, scores float32 (N,) and masks float32 (N, 1, m, m) inside the boxes; N is what it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskwright.bundles.bundle import Description
+from maskwright.core.errors import ModelError
+from maskwright.core.types import OBJECT_OUTPUTS
+from maskwright.core.words import counted
+from maskwright.exports import onnx_files
+from maskwright.imaging.paste import pasted
+
+if TYPE_CHECKING:
+    from maskwright.models.instance_segmenter import InstanceSegmenter
+
+LEAST_IOU = 0.99  # of the pixels of an object, as both draw it
+MAX_SCORE_DIFFERENCE = 1e-3
+MAX_UNMATCHED = 0.01  # share of the objects; scores a rounding error apart may fall on both sides of a threshold
+SMALL = 100  # pixels: below, one pixel more or less says nothing about the file
+
+
+@dataclass(frozen=True)
+class ObjectParity:
+    """How far the exported file is from the trained network, over `images` real images with `objects` objects.
+
+    unmatched: objects that only one of the two finds. min_iou: smallest overlap of an object's pixels as both draw it (of
+    objects of SMALL pixels and more). max_score_difference: of an object's scores. size_mb: of the file. opset: of the file.
+    """
+
+    images: int
+    objects: int
+    unmatched: int
+    min_iou: float
+    max_score_difference: float
+    size_mb: float = 0.0
+    opset: int = 0
+
+    def words(self) -> str:
+        alone = f"{self.unmatched} of {counted(self.objects, 'object')} found by one alone"
+        return f"{alone}, masks agree to an IoU of {self.min_iou:.4f}, scores to {self.max_score_difference:.2g}"
+
+
+def write(
+    segmenter: InstanceSegmenter,
+    description: Description,
+    path: Path,
+    opset: int,
+    pixels: Sequence[np.ndarray],
+    out: Path,
+) -> ObjectParity:
+    """The network in a new file at `path`. Raises ModelError, naming `out`, when it disagrees with the segmenter."""
+    from maskwright.prediction import with_onnx, with_torch
+
+    axes = {name: {0: "n"} for name in OBJECT_OUTPUTS}
+    onnx_files.export(_flat(segmenter), description, path, opset, OBJECT_OUTPUTS, axes)
+    network = with_onnx.open_file(path)[0]
+    parity = compared(with_torch.live_objects(segmenter), network, pixels, description.size)
+    if (
+        parity.unmatched > MAX_UNMATCHED * max(parity.objects, 1)
+        or parity.min_iou < LEAST_IOU
+        or parity.max_score_difference > MAX_SCORE_DIFFERENCE
+    ):
+        raise ModelError(f"the exported network disagrees: {parity.words()}; nothing was written", place=out)
+    return parity
+
+
+def compared(trained: Any, exported: Any, pixels: Sequence[np.ndarray], size: tuple[int, int]) -> ObjectParity:
+    """Both networks on the same inputs, object by object: the nearest box of the same class within two pixels is the same."""
+    objects, unmatched, least, most = 0, 0, 1.0, 0.0
+    for image in pixels:
+        ours, theirs = trained(image), exported(image)
+        free = set(range(len(theirs[0])))
+        for box, label, score, mask in zip(*ours, strict=True):
+            near = {i: float(np.abs(theirs[0][i] - box).max()) for i in free if int(theirs[1][i]) == int(label)}
+            best = min(near, key=lambda i: (near[i], i), default=None)
+            if best is None or near[best] > 2:
+                unmatched += 1
+                continue
+            free.discard(best)
+            most = max(most, float(abs(score - theirs[2][best])))
+            least = min(least, _overlap(pasted(mask[0], box, size), pasted(theirs[3][best][0], theirs[0][best], size)))
+        objects += len(ours[0])
+        unmatched += len(free)
+    return ObjectParity(len(pixels), objects, unmatched, least, most)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of run-lengths; 1 where both are small."""
+    one, other = (np.repeat(np.arange(len(runs)) & 1, runs).astype(np.bool_) for runs in (a, b))
+    union = int((one | other).sum())
+    return 1.0 if union < SMALL else int((one & other).sum()) / union
+
+
+def _flat(segmenter: InstanceSegmenter) -> Any:
+    """The segmenter with the outputs of the contract instead of its list of dicts."""
+    from torch import Tensor, nn
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.segmenter = segmenter
+
+        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+            found = self.segmenter(images)[0]
+            return tuple(found[name] for name in OBJECT_OUTPUTS)
+
+    return Flat()

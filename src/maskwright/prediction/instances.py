@@ -1,0 +1,73 @@
+"""The Predictor of instance models: an image in, its objects out, on the image's own pixels.
+
+It reads and fits the image as the semantic one does, runs the network once, and lets the task turn boxes and small masks
+into run-lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskwright.bundles.bundle import Description
+from maskwright.core.types import SURE, Instances, ObjectNetwork
+from maskwright.imaging import images
+from maskwright.imaging.images import Fitting
+from maskwright.prediction import display
+from maskwright.prediction.views import as_input
+from maskwright.tasks import instance
+from maskwright.tasks.thresholds import Thresholds
+
+Picture = str | Path | bytes | np.ndarray
+
+
+class InstancePredictor:
+    """Callable: an image (path, encoded bytes, or uint8 RGB (H, W, 3)) -> Instances at the image's own size.
+
+    thresholds: what is given replaces the description's. Raises RecipeError for others than there are.
+    """
+
+    def __init__(
+        self,
+        network: ObjectNetwork,
+        description: Description,
+        *,
+        runtime: str,
+        thresholds: Mapping[str, Any] | None = None,
+    ):
+        self.network, self.description, self.runtime = network, description, runtime
+        self.thresholds = Thresholds().changed(description.thresholds).changed(thresholds or {})
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.description.classes
+
+    @property
+    def decision(self) -> str:
+        """What counts as an object, in the words that stand beside scores."""
+        plain, words = Thresholds().to_json(), []
+        for name, value in self.thresholds.to_json().items():
+            if value != plain[name]:
+                words.append(name if value is True else f"{name} {value:g}")
+        return ", ".join(words)
+
+    def __call__(self, image: Picture, *, upright: bool = True) -> Instances:
+        """The objects, the surest first."""
+        found, fitting = self.answer(image, upright=upright)
+        source = str(image) if isinstance(image, str | Path) else None
+        decoded = instance.decode(found, fitting, self.classes, self.thresholds, source)
+        return replace(decoded, shown=display.shown(image, self.thresholds.score or SURE))
+
+    def answer(self, image: Picture, *, upright: bool = True) -> tuple[tuple[np.ndarray, ...], Fitting]:
+        """What the network itself finds (see ObjectNetwork), and where the image lies in its input."""
+        size, how = self.description.size, self.description.fit
+        if isinstance(image, np.ndarray):
+            fitting = images.plan(image.shape[:2], size, how)
+            pixels = images.fit(image, fitting)
+        else:
+            pixels, fitting = images.read_fitted(image, size, how, upright=upright)
+        return self.network(as_input(pixels)), fitting

@@ -1,0 +1,134 @@
+"""Training of networks that find objects, each with its box and mask: what differs from `for_pixels`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskwright.bundles.bundle import PLAIN, Description
+from maskwright.core import events
+from maskwright.core.errors import DataError, RecipeError
+from maskwright.core.recipe import Recipe
+from maskwright.core.table import Data
+from maskwright.core.types import ObjectNetwork
+from maskwright.data.prepare import Prepared
+from maskwright.imaging.objects import has_objects, objects_of
+from maskwright.imaging.palette import after_nothing, class_colours
+from maskwright.metrics.instance_scores import InstanceScores
+from maskwright.models import INSTANCE_MODELS
+from maskwright.models.instance_segmenter import InstanceSegmenter, Layers
+from maskwright.prediction import with_torch
+from maskwright.prediction.evaluation import THREADS, ordered
+from maskwright.prediction.instances import InstancePredictor
+from maskwright.tasks import instance
+from maskwright.training import truth as truths
+from maskwright.training.truth import Truth
+
+TRIAL_OBJECTS = 8  # of an image of a trial step
+
+
+def check(recipe: Recipe) -> None:
+    """Raises RecipeError for what this task does not know."""
+    if recipe.multilabel:
+        hint = "leave out `multilabel`: objects may overlap anyway"
+        raise RecipeError("is for models that label pixels", place="multilabel", hint=hint)
+    if recipe.loss != type(recipe).model_fields["loss"].default:
+        weights = [option for option in INSTANCE_MODELS.options(recipe.model.name) if option.endswith("_loss")]
+        hint = f"weigh them in `model`: {', '.join(weights)}"
+        raise RecipeError("networks that find objects have losses of their own", place="loss", hint=hint)
+    if recipe.fit == "crop":
+        hint = "`pad` keeps the aspect of whole images"
+        raise RecipeError("objects are found in whole images", place="fit", hint=hint)
+    if recipe.base_size is not None:
+        raise RecipeError("is for `fit: crop`", place="base_size", hint="leave it out")
+    if recipe.tta.model_dump() != PLAIN:
+        raise RecipeError("is for models that label pixels", place="tta", hint="leave it out")
+    for number, entry in enumerate(recipe.mix):
+        if entry.name == "copy_paste":
+            continue
+        raise RecipeError(f"`{entry.name}` is for models that label pixels", place=f"mix.{number}", hint="leave it out")
+
+
+def check_network(recipe: Recipe, network: torch.nn.Module) -> None:
+    """Every network of this task can do what a recipe asks."""
+
+
+def classes(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What objects can be: the classes of the data but the background. Raises DataError when there are none."""
+    found = tuple(names[index] for index in instance.channels(names))
+    if not found:
+        raise DataError("the data have no class but the background", place=recipe.data[0].path)
+    return found
+
+
+def truth(recipe: Recipe, data: Data) -> Truth:
+    """What samples have beside their images. Looks at every record. Raises DataError where labels hold no single objects."""
+    for record in data:
+        if not has_objects(record):
+            hint = (
+                "`components: true` in `data` makes each connected piece of a class an object, or set `task: semantic`"
+            )
+            raise DataError("has classes, but no single objects", place=record.label_map, hint=hint)
+    counted = ordered(lambda record: len(instance.layered(objects_of(record, data.classes))), data, THREADS)
+    planes = max(events.progress(counted, "laying objects into planes", len(data)), default=1)
+    return truths.Layers(data.classes, max(planes, 1))
+
+
+def equip(segmenter: InstanceSegmenter, recipe: Recipe, names: tuple[str, ...], prepared: Prepared) -> None:
+    """The network has its losses."""
+
+
+def trial_targets(segmenter: InstanceSegmenter, recipe: Recipe, images: torch.Tensor) -> Layers:
+    """Targets for a trial step on random pixels: squares in rows."""
+    number, (height, width) = len(images), images.shape[2:]
+    layers = torch.zeros((number, 1, height, width), dtype=torch.uint8, device=images.device)
+    table = torch.zeros((number, 1, 256), dtype=torch.uint8, device=images.device)
+    rows, columns = 2, TRIAL_OBJECTS // 2
+    for index in range(TRIAL_OBJECTS):
+        top, left = index // columns * height // rows, index % columns * width // columns
+        layers[:, 0, top : top + height // rows * 3 // 4, left : left + width // columns * 3 // 4] = index + 1
+        table[:, 0, index + 1] = 1
+    return Layers(layers, table)
+
+
+def predictor(segmenter: InstanceSegmenter, description: Description) -> InstancePredictor:
+    """Of the segmenter as it is at each call."""
+    return InstancePredictor(with_torch.live_objects(segmenter), description, runtime="torch")
+
+
+def validated(scores: InstanceScores) -> tuple[float, dict[str, Any]]:
+    """The score that decides which epoch is best, and what is told of a validation."""
+    told = {f"val_{name}": scores[name] for name in ("mask_ap", "mask_ap50", "box_ap")}
+    return scores["mask_ap"] or 0.0, told
+
+
+def fixed_output(network: ObjectNetwork, pixels: np.ndarray) -> dict[str, Any]:
+    """What the network answers to fixed pixels: how many objects it finds, and the first of them."""
+    boxes, labels, scores, _ = network(pixels)
+    return {
+        "found": len(labels),
+        "boxes": [[round(float(v), 3) for v in box] for box in boxes[:4]],
+        "labels": [int(label) for label in labels[:4]],
+        "scores": [round(float(score), 5) for score in scores[:4]],
+    }
+
+
+def loss_of(segmenter: InstanceSegmenter) -> None:
+    """The losses of one image depend on proposals drawn at random: none is told."""
+
+
+def colours(recipe: Recipe, names: tuple[str, ...]) -> np.ndarray:
+    """Of what `flat` gives: uint8 (256, 3). names: classes of the data."""
+    return after_nothing(class_colours(classes(recipe, names)))
+
+
+def flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The labels of a sample as one map of class numbers, to be shown: objects of later layers lie on top."""
+    layers, table = arrays
+    shown = np.zeros(layers.shape[1:], np.uint8)
+    for layer, of in zip(layers, table, strict=True):
+        kinds = of[layer]
+        shown = np.where(kinds > 0, kinds, shown)
+    return shown
