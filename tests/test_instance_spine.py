@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from safetensors.torch import load_file
 import maskwright as mw
 from maskwright.bundles import bundle as bundles
 from maskwright.bundles import runs as run_folders
+from maskwright.bundles.bundle import Description
 from maskwright.core import events
-from maskwright.core.errors import Interrupted, MaskwrightError, RecipeError
+from maskwright.core.errors import Interrupted, MaskwrightError, ModelError, RecipeError
+from maskwright.core.recipe import build
 from maskwright.core.types import BACKGROUND
 from maskwright.data import synthetic
 from maskwright.prediction.instances import InstancePredictor
@@ -130,6 +133,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"tta.flip": True}, "tta"),
     ({"mix": ["mixup"]}, r"mix\.0"),
     ({"mix": ["cutmix"]}, r"mix\.0"),
+    ({"mix": [{"name": "copy_paste", "blnd": 1}]}, r"mix\.0\.blnd: unknown option"),
+    ({"mix": ["copy_past"]}, "did you mean `copy_paste`"),
     ({"model": "unet"}, "model.name: `unet` is a network of `task: semantic`"),
     ({"task": "semantic", "model": "mask_rcnn"}, "model.name: `mask_rcnn` is a network of `task: instance`"),
     ({"model.anchors": [8, 16]}, "anchors"),
@@ -151,3 +156,24 @@ def test_labels_without_single_objects_are_refused(tmp_path: Path) -> None:
     folder = synthetic.make(tmp_path / "photos", num=8, size=(96, 96), format="folder")
     with pytest.raises(MaskwrightError, match=r"no single objects|components"):
         mw.train(str(folder), SMALL, out=str(tmp_path / "runs"))
+
+
+def test_a_bundle_whose_thresholds_cannot_be_is_refused(tmp_path: Path) -> None:
+    known = Description(("cat",), ((1, 2, 3),), (32, 32), "squash", {"name": "mask_rcnn"}, task="instance")
+    for thresholds in ([1], {"scor": 0.5}, {"score": 2}):
+        with pytest.raises(ModelError, match="threshold"):
+            InstancePredictor(lambda pixels: (), replace(known, thresholds=thresholds), runtime="test")
+
+
+def test_queries_learn_at_the_rate_of_their_paper() -> None:
+    boxes, queries = (
+        build({"data": "photos", "task": "instance", "model": name}) for name in ("mask_rcnn", "mask2former")
+    )
+    assert boxes.train.optimizer.options["lr"] == 5e-4
+    assert (queries.train.optimizer.options["lr"], queries.train.encoder_lr, queries.train.batch) == (1e-4, 0.1, 4)
+
+
+@pytest.mark.slow
+def test_what_a_run_proposes_next_can_be_done_without_validation(photos: Path, tmp_path: Path) -> None:
+    run = mw.train(str(photos), {**SMALL, "train.epochs": 1, "val": "none", "limit": 8}, out=str(tmp_path))
+    assert len(mw.evaluate(run.bundle, str(photos)).scores.ids) == 24

@@ -103,3 +103,8 @@ def test_500_objects_on_12_megapixels_are_cheap():
     assert tracemalloc.get_traced_memory()[1] < 60e6
     tracemalloc.stop()
     assert all(counts.sum() == 12_000_000 for counts in found)
+
+
+def test_a_box_thinner_than_any_pixel_takes_no_memory():
+    counts = pasted(np.ones((28, 28), np.float32), (10.0, 10.0, 10.0008, 10.0008), (32, 32))
+    assert whole(counts, (32, 32)).sum() == 0

@@ -124,3 +124,28 @@ def test_one_picture_is_learnt():
     assert best[1] == pytest.approx([12, 10, 50, 40], abs=8)
     assert best[3] == pytest.approx([5, 20, 70, 26], abs=8)
     assert not len(second["boxes"])
+
+
+def one_object(left, right, size):
+    layers, table = torch.zeros(1, 1, *size, dtype=torch.uint8), torch.zeros(1, 1, 256, dtype=torch.uint8)
+    layers[0, 0, 40:60, left:right] = 1
+    table[0, 0, 1] = 1
+    return Layers(layers, table)
+
+
+@pytest.mark.parametrize(("left", "right"), [(259, 261), (260, 300), (515, 517)])
+def test_boxes_keep_their_pixels_whatever_the_layers_compute_in(left, right):
+    """bf16 has steps of 2 pixels from 256 on and of 4 from 512: a thin object would have no width."""
+    segmenter = wrapped(a_network(anchors=(4, 8, 16, 32, 64))).train()
+    size = (96, 544)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, *size)).astype(np.float32))
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(segmenter(images, one_object(left, right, size)))
+    assert all(value.isfinite() for losses in found for value in losses.values())
+    for name in ("rpn_class_loss", "rpn_bbox_loss"):
+        torch.testing.assert_close(found[0][name], found[1][name], rtol=0.1, atol=0.02)
+    anchors = segmenter.network.rpn.anchor_generator.cell_anchors
+    assert {each.dtype for each in anchors} == {torch.float32}

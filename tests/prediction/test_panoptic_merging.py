@@ -72,6 +72,17 @@ def test_merging_is_the_papers_rule() -> None:
         assert np.array_equal(shown != VOID, np.isin(made.map, made.numbers[made.labels >= 2]))
 
 
+def test_what_is_not_sure_leaves_the_stuff_alone() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        _, found, label_map = random_case(rng)
+        cut = float(rng.random())
+        sure = found.only(np.flatnonzero(found.scores >= cut))
+        some, fewer = merged(found, label_map, (1, 2), least_score=cut), merged(sure, label_map, (1, 2))
+        assert np.array_equal(some.map > 0, fewer.map > 0)
+        assert some.labels.tolist() == fewer.labels.tolist()
+
+
 def test_perfect_objects_and_stuff_have_quality_one(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     classes, things = (*THINGS, "sky", "road"), (True, True, False, False)

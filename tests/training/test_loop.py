@@ -514,3 +514,18 @@ def test_an_automatic_batch_fits_and_is_hardly_smaller_than_need_be() -> None:
 def test_the_plan_of_a_recipe_without_stages_is_one_stage() -> None:
     settings = Training(epochs=3, freeze=["encoder"])
     assert plan.stretches(settings, 3) == (replace(plan.Stretch(0, 3), freeze=("encoder",)),)
+
+
+def test_where_nothing_can_be_scored_the_last_weights_are_kept(tmp_path: Path) -> None:
+    at, segmenter = run(tmp_path, {"epochs": 3}, validate=lambda segmenter: None)
+    assert (at.best_epoch, at.scores) == (3, [])
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert all(torch.equal(kept[name], value) for name, value in segmenter.state_dict().items())
+
+
+def test_of_weights_that_know_nothing_the_last_are_kept(tmp_path: Path) -> None:
+    told = iter([0.0, 0.0, 0.5, 0.5, 0.0])
+    at, _ = run(tmp_path, {"epochs": 5}, validate=lambda segmenter: next(told))
+    assert (at.best, at.best_epoch) == (0.5, 3)
+    at, _ = run(tmp_path / "zero", {"epochs": 3}, validate=lambda segmenter: 0.0)
+    assert (at.best, at.best_epoch) == (0.0, 3)

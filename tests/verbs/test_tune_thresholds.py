@@ -129,8 +129,15 @@ def test_an_unsure_gain_is_stored_by_force_alone(
     assert bundles.load(bundle).description.thresholds
 
 
-def test_a_bare_onnx_file_keeps_its_thresholds_in_its_metadata(bundle: Path, photos: Path) -> None:
-    file = bundle / "model.onnx"
+def test_the_file_in_a_bundle_is_never_tuned_apart_from_it(bundle: Path, photos: Path) -> None:
+    stored = mw.tune_thresholds(str(bundle / "model.onnx"), str(photos), exclusive=True, force=True).stored
+    assert stored == [str(bundle / "bundle.json"), str(bundle / "model.onnx")]
+    assert metadata(bundle / "model.onnx").thresholds == bundles.load(bundle).description.thresholds != {}
+
+
+def test_a_bare_onnx_file_keeps_its_thresholds_in_its_metadata(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes((bundle / "model.onnx").read_bytes())
     assert mw.tune_thresholds(str(file), str(photos), exclusive=True, force=True).stored == [str(file)]
     assert metadata(file).thresholds["exclusive"] is True
     assert not bundles.load(bundle).description.thresholds

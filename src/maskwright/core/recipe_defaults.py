@@ -10,6 +10,9 @@ OBJECTS: dict[str, Any] = {
     "size": [384, 384],
     "train": {"batch": 4, "optimizer": {"name": "adamw", "lr": 5e-4}, "encoder_lr": 1.0, "schedule": "one_cycle"},
 }
+OF_MODELS: dict[str, dict[str, Any]] = {  # networks of that task that learn otherwise, as their papers have it
+    "mask2former": {"optimizer": {"name": "adamw", "lr": 1e-4}, "encoder_lr": 0.1},
+}
 COMPLETED = ("model", "train")  # mappings that get the keys they lack; others are left out or given as a whole
 
 
@@ -19,7 +22,9 @@ def with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
     if tree.get("multilabel") is True:
         defaults |= OVERLAPPING
     if tree.get("task") == "instance":
-        defaults |= OBJECTS
+        model = tree.get("model")
+        name = model.get("name") if isinstance(model, dict) else model
+        defaults |= {**OBJECTS, "train": {**OBJECTS["train"], **OF_MODELS.get(str(name), {})}}
     completed = {
         key: {**value, **tree[key]} if key in COMPLETED and isinstance(tree.get(key), dict) else tree.get(key, value)
         for key, value in defaults.items()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskwright.bundles.bundle import Description
+from maskwright.core import events
 from maskwright.core.errors import ModelError
 from maskwright.core.types import OBJECT_OUTPUTS
 from maskwright.core.words import counted
@@ -44,6 +45,8 @@ class ObjectParity:
     opset: int = 0
 
     def words(self) -> str:
+        if not self.objects and not self.unmatched:
+            return "neither finds an object there, so that little is proved: name photos that show some"
         alone = f"{self.unmatched} of {counted(self.objects, 'object')} found by one alone"
         return f"{alone}, masks agree to an IoU of {self.min_iou:.4f}, scores to {self.max_score_difference:.2g}"
 
@@ -69,6 +72,8 @@ def write(
         or parity.max_score_difference > MAX_SCORE_DIFFERENCE
     ):
         raise ModelError(f"the exported network disagrees: {parity.words()}; nothing was written", place=out)
+    if not parity.objects:
+        events.warn(f"{out}: on {counted(parity.images, 'photo')} {parity.words()}")
     return parity
 
 

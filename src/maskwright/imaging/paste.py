@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 THRESHOLD = 0.5
+THINNEST = 1 / 16  # pixels; a thinner box is taken for one of this width, and is below half of any pixel anyway
 
 
 def pasted(
@@ -48,7 +49,7 @@ def _span(first: float, last: float, side: int) -> tuple[int, int]:
 def _seen(mask: np.ndarray, box: np.ndarray | tuple[float, ...], window: tuple[int, int, int, int]) -> np.ndarray:
     """The mask at the pixels of a window (top, bottom, left, right): float32 (bottom - top, right - left)."""
     (m, n), (top, bottom, left, right) = mask.shape, window
-    fine_y, fine_x = m / max(box[3] - box[1], 1e-6), n / max(box[2] - box[0], 1e-6)  # mask cells a pixel
+    fine_y, fine_x = m / max(box[3] - box[1], THINNEST), n / max(box[2] - box[0], THINNEST)  # mask cells a pixel
     edge_y, edge_x = (math.ceil(fine) + 1 for fine in (fine_y, fine_x))  # pixels at the rim see beyond the box
     framed = np.pad(mask, ((edge_y, edge_y), (edge_x, edge_x)))
     source = (

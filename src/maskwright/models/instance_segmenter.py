@@ -36,7 +36,7 @@ def wrap(network: nn.Module, normalization: str = "imagenet") -> InstanceSegment
 
 
 class InstanceSegmenter(nn.Module):
-    """Normalises, and pads right and bottom to the network's stride by repeating the border; boxes end at the image's own.
+    """Normalises, and pads right and bottom to the network's stride by repeating the border; boxes may end in what was added.
 
     mean, std: for pixels 0..255; kept in the state dict, so that saved weights know their scale.
     """

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import torch
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -101,8 +102,8 @@ def mask_rcnn(
     norm = nn.BatchNorm2d if heads == "v2" else None
     pyramid = FeaturePyramidNetwork(taken, channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm)
     rpn = RegionProposalNetwork(
-        AnchorGenerator(tuple((side,) for side in anchors), (tuple(ratios),) * len(anchors)),
-        RPNHead(channels, len(ratios), conv_depth=2 if heads == "v2" else 1),
+        _Anchors(tuple((side,) for side in anchors), (tuple(ratios),) * len(anchors)),
+        _ProposalHead(channels, len(ratios), conv_depth=2 if heads == "v2" else 1),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=rpn_batch,
@@ -114,7 +115,7 @@ def mask_rcnn(
     roi_heads = RoIHeads(
         MultiScaleRoIAlign(list(LEVELS), output_size=7, sampling_ratio=2),
         _box_head(heads, channels),
-        FastRCNNPredictor(1024, num_classes + 1),
+        _BoxPredictor(1024, num_classes + 1),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
         batch_size_per_image=rois,
@@ -125,7 +126,7 @@ def mask_rcnn(
         detections_per_img=max_detections,
         mask_roi_pool=MultiScaleRoIAlign(list(LEVELS), output_size=mask_size // 2, sampling_ratio=2),
         mask_head=MaskRCNNHeads(channels, (256,) * 4, 1, norm_layer=norm),
-        mask_predictor=MaskRCNNPredictor(256, 256, num_classes + 1),
+        mask_predictor=_MaskPredictor(256, 256, num_classes + 1),
     )
     weights = {name: float(options[ours]) for name, ours in LOSSES.items()}
     return MaskRcnn(built, pyramid, rpn, roi_heads, encoder, weights)
@@ -170,6 +171,32 @@ class MaskRcnn(nn.Module):
             return found
         losses = {**first, **second}
         return {ours: self.loss_weights[name] * losses[name] for name, ours in LOSSES.items()}
+
+
+# Boxes, anchors and indices are float32 whatever the layers compute in: bf16 has steps of 2 pixels from 256 on.
+
+
+class _Anchors(AnchorGenerator):
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().set_cell_anchors(torch.float32, device)
+
+
+class _ProposalHead(RPNHead):
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        objectness, deltas = super().forward(features)
+        return [each.float() for each in objectness], [each.float() for each in deltas]
+
+
+class _BoxPredictor(FastRCNNPredictor):
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().forward(features)
+        return scores.float(), deltas.float()
+
+
+class _MaskPredictor(MaskRCNNPredictor):
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = super().forward(features)
+        return logits.float()
 
 
 @contextmanager

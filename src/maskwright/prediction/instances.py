@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from maskwright.bundles import bundle as bundles
 from maskwright.bundles.bundle import Description
+from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.types import SURE, Instances, ObjectNetwork
 from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
@@ -23,6 +25,16 @@ from maskwright.tasks import instance
 from maskwright.tasks.thresholds import Thresholds
 
 Picture = str | Path | bytes | np.ndarray
+
+
+def _known(description: Description) -> Thresholds:
+    """The thresholds of a description. Raises ModelError for others than this version knows."""
+    if not isinstance(description.thresholds, Mapping):
+        raise ModelError("is damaged (`thresholds` is no mapping)", place=bundles.DESCRIPTION)
+    try:
+        return Thresholds().changed(description.thresholds)
+    except RecipeError as error:
+        raise ModelError(f"has thresholds that cannot be ({error})", place=bundles.DESCRIPTION) from error
 
 
 class InstancePredictor:
@@ -40,7 +52,7 @@ class InstancePredictor:
         thresholds: Mapping[str, Any] | None = None,
     ):
         self.network, self.description, self.runtime = network, description, runtime
-        self.thresholds = Thresholds().changed(description.thresholds).changed(thresholds or {})
+        self.thresholds = _known(description).changed(thresholds or {})
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from maskwright.core.errors import DataError, RecipeError
-from maskwright.core.types import BACKGROUND, VOID, Instances
+from maskwright.core.types import BACKGROUND, SURE, VOID, Instances
 from maskwright.imaging.objects import from_counts
 from maskwright.metrics.panoptic import NOTHING, Segments
 from maskwright.prediction.predictor import AnyPredictor, Predictor
@@ -33,6 +33,7 @@ class Merging:
     objects: tuple[str, ...]
     stuff: tuple[int, ...]
     least_stuff: float = LEAST_STUFF
+    least_score: float = SURE
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -44,11 +45,17 @@ class Merging:
         return tuple(index < len(self.objects) for index in range(len(self.classes)))
 
     def __call__(self, found: Instances, image: str | Path | np.ndarray) -> Segments:
-        return merged(found, self.predictor(image).label_map, self.stuff, least_stuff=self.least_stuff)
+        how = {"least_stuff": self.least_stuff, "least_score": self.least_score}
+        return merged(found, self.predictor(image).label_map, self.stuff, **how)
 
 
 def merging(
-    objects: Sequence[str], semantic: AnyPredictor, *, least_stuff: float = LEAST_STUFF, place: str = "--panoptic"
+    objects: Sequence[str],
+    semantic: AnyPredictor,
+    *,
+    least_stuff: float = LEAST_STUFF,
+    least_score: float = SURE,
+    place: str = "--panoptic",
 ) -> Merging:
     """How objects of these classes are merged with what `semantic` sees.
 
@@ -65,7 +72,7 @@ def merging(
     if not stuff:
         what = "has no class that could be stuff: all its classes are classes of objects, or background"
         raise RecipeError(what, place=place, hint="give a model that knows other classes, such as sky or road")
-    return Merging(semantic, tuple(objects), stuff, least_stuff)
+    return Merging(semantic, tuple(objects), stuff, least_stuff, least_score)
 
 
 def merged(
@@ -75,14 +82,16 @@ def merged(
     *,
     uncovered: float = UNCOVERED,
     least_stuff: float = LEAST_STUFF,
+    least_score: float = 0.0,
 ) -> Segments:
     """One map of things and stuff. A thing has its position in `found`, from 1, as its number; stuff has those after.
 
     Labels are indices into `found.classes`, then those of stuff follow in the order of `stuff`. Both have at least a pixel.
 
     label_map: uint8 (H, W), of the size of `found`. stuff: the values in it that are stuff; a class is one segment.
-    uncovered: an object is dropped when surer ones leave less than this share of it. least_stuff: the stuff of a class is
-    dropped when it is smaller than a square of this side would be on a photo whose longer side has 640 pixels.
+    least_score: objects that are less sure are left out. uncovered: an object is dropped when surer ones leave less than this
+    share of it. least_stuff: the stuff of a class is dropped when it is smaller than a square of this side would be on a photo
+    whose longer side has 640 pixels.
     Raises DataError when sizes differ, or masks are not known.
     """
     if label_map.shape != tuple(found.size):
@@ -93,7 +102,7 @@ def merged(
     map = np.full(label_map.shape, NOTHING, np.int64)
     numbers, labels = [], []
     for index in np.argsort(-np.asarray(found.scores, np.float64), kind="stable").tolist():
-        if _placed(map, found, index, uncovered):
+        if found.scores[index] >= least_score and _placed(map, found, index, uncovered):
             numbers.append(index + 1)
             labels.append(int(found.labels[index]))
     free = np.where(map == NOTHING, label_map, np.uint8(VOID))

@@ -29,7 +29,7 @@ def channels(classes: Sequence[str]) -> list[int]:
 def layered(objects: Objects) -> list[np.ndarray]:
     """Which objects share a layer: their positions, layer by layer. Each goes into the first where it covers no other.
 
-    Large objects come first. Crowds are in none: nothing is learnt from them.
+    Large objects come first. Crowds are in none: to the network they are background.
     """
     return [np.array([index for index, _ in members]) for members in _layers(objects)]
 

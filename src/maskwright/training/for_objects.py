@@ -23,10 +23,12 @@ from maskwright.prediction import with_torch
 from maskwright.prediction.evaluation import THREADS, ordered
 from maskwright.prediction.instances import InstancePredictor
 from maskwright.tasks import instance
+from maskwright.training import mix
 from maskwright.training import truth as truths
 from maskwright.training.truth import Truth
 
 TRIAL_OBJECTS = 8  # of an image of a trial step
+MANY_PLANES = 16  # objects over each other: beyond, samples are large
 
 
 def check(recipe: Recipe) -> None:
@@ -45,6 +47,7 @@ def check(recipe: Recipe) -> None:
         raise RecipeError("is for `fit: crop`", place="base_size", hint="leave it out")
     if recipe.tta.model_dump() != PLAIN:
         raise RecipeError("is for models that label pixels", place="tta", hint="leave it out")
+    mix.check(recipe.mix)
     for number, entry in enumerate(recipe.mix):
         if entry.name == "copy_paste":
             continue
@@ -71,9 +74,16 @@ def truth(recipe: Recipe, data: Data) -> Truth:
                 "`components: true` in `data` makes each connected piece of a class an object, or set `task: semantic`"
             )
             raise DataError("has classes, but no single objects", place=record.label_map, hint=hint)
-    counted = ordered(lambda record: len(instance.layered(objects_of(record, data.classes))), data, THREADS)
-    planes = max(events.progress(counted, "laying objects into planes", len(data)), default=1)
-    return truths.Layers(data.classes, max(planes, 1))
+    laid = ordered(lambda record: len(instance.layered(objects_of(record, data.classes))), data, THREADS)
+    planes = list(events.progress(laid, "laying objects into planes", len(data)))
+    most = max(planes, default=0)
+    if most > MANY_PLANES:
+        megabytes = most * recipe.height * recipe.width / 1e6
+        events.warn(
+            f"in {data.ids[planes.index(most)]} up to {most} objects lie over each other, so each sample takes {megabytes:.0f} "
+            "MB; leave such images out, or drop the class that covers others with `data.classes`"
+        )
+    return truths.Layers(data.classes, max(most, 1))
 
 
 def equip(segmenter: InstanceSegmenter, recipe: Recipe, names: tuple[str, ...], prepared: Prepared) -> None:
@@ -98,10 +108,10 @@ def predictor(segmenter: InstanceSegmenter, description: Description) -> Instanc
     return InstancePredictor(with_torch.live_objects(segmenter), description, runtime="torch")
 
 
-def validated(scores: InstanceScores) -> tuple[float, dict[str, Any]]:
-    """The score that decides which epoch is best, and what is told of a validation."""
+def validated(scores: InstanceScores) -> tuple[float | None, dict[str, Any]]:
+    """The score that decides which epoch is best (None where no image has an object), and what is told of a validation."""
     told = {f"val_{name}": scores[name] for name in ("mask_ap", "mask_ap50", "box_ap")}
-    return scores["mask_ap"] or 0.0, told
+    return scores["mask_ap"], told
 
 
 def fixed_output(network: ObjectNetwork, pixels: np.ndarray) -> dict[str, Any]:

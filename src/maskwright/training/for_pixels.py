@@ -91,9 +91,9 @@ def predictor(segmenter: Segmenter, description: Description) -> Predictor:
     return Predictor(with_torch.live(segmenter), description, runtime="torch", tta=PLAIN)
 
 
-def validated(scores: Scores) -> tuple[float, dict[str, Any]]:
-    """The score that decides which epoch is best, and what is told of a validation."""
-    miou = scores["miou"] or 0.0  # None where every pixel is void
+def validated(scores: Scores) -> tuple[float | None, dict[str, Any]]:
+    """The score that decides which epoch is best (None where every pixel is void), and what is told of a validation."""
+    miou = scores["miou"]
     accuracy = {"val_pixel_accuracy": scores["pixel_accuracy"]} if "pixel_accuracy" in scores.headlines else {}
     return miou, {"val_miou": miou, **accuracy}
 

@@ -168,7 +168,10 @@ def _validated(
     found = validate()
     if not math.isfinite(found.fields.get("val_loss", 0.0)):
         raise Diverged(last)
-    better = found.score > at.best
+    if found.score is None:  # nothing to score: the last weights are kept until there is
+        at.best_epoch = at.epoch if at.best < 0 else at.best_epoch
+        return found, at.best < 0
+    better = found.score > at.best or found.score == at.best == 0  # of weights that know nothing, the last
     at.scores.append((at.epoch, found.score))
     if better:
         at.best, at.best_epoch = found.score, at.epoch

@@ -20,9 +20,9 @@ STEPS_TOLD = 20  # step events an epoch
 
 @dataclass(frozen=True)
 class Validated:
-    """What a validation found; `score` decides which epoch is best."""
+    """What a validation found; `score` decides which epoch is best, None where there was nothing to score."""
 
-    score: float
+    score: float | None
     fields: dict[str, Any]  # told with the epoch's event
 
 

@@ -48,7 +48,7 @@ class Asked:
             gathered = gather(recipe)
         found, part = gathered.inspected.data, self.part
         trained = _run_split(model)
-        own = trained is not None and set(trained.val) <= set(found.ids)
+        own = trained is not None and len(trained.val) > 0 and set(trained.val) <= set(found.ids)
         lists = splits.load(self.split, found) if self.split is not None else trained if own else None
         if lists is not None and part != "all":
             part = part or "val"

@@ -179,6 +179,7 @@ def _predict_images(
     overlays: bool,
     **for_pixels: Any,
 ) -> Written:
+    from maskwright.core.types import SURE
     from maskwright.prediction import folders, object_folders, panoptic_merging
     from maskwright.prediction.instances import InstancePredictor
 
@@ -187,7 +188,8 @@ def _predict_images(
     merging = None
     if semantic is not None:
         least = panoptic_merging.LEAST_STUFF if least_stuff is None else least_stuff
-        merging = panoptic_merging.merging(loaded.classes, semantic, least_stuff=least)
+        sure = loaded.thresholds.score or SURE
+        merging = panoptic_merging.merging(loaded.classes, semantic, least_stuff=least, least_score=sure)
     return object_folders.predict_all(loaded, images, target, overlays=overlays, merging=merging)
 
 

@@ -160,8 +160,9 @@ def _store(path: Path, known: Description, tuned: Tuned, record: dict[str, Any])
 
     scores = {**known.scores, "thresholds": record}
     description = replace(known, thresholds=tuned.after.to_json(), scores=scores)
-    if path.suffix == ".onnx":
+    if path.suffix == ".onnx" and not (path.name == bundles.ONNX and bundles.is_bundle(path.parent)):
         return [_describe(path, description)]
+    path = path.parent if path.suffix == ".onnx" else path
     found = bundles.load(path)
     described = [] if found.onnx is None else [_describe(found.onnx, description)]
     bundles.save_description(found.path, description)
