@@ -78,6 +78,7 @@ def test_a_bundle_of_the_same_classes_is_loaded_whole(tmp_path: Path) -> None:
     loaded = load(new, bundle_of(tmp_path / "bundle", old, CLASSES, {"name": "mask_rcnn"}), classes=CLASSES)
     assert loaded.missing == ()
     assert {key for key, _ in loaded.skipped} == {"mean", "std"}
+    assert "left out" not in loaded.summary()
     assert all(torch.equal(value, new.state_dict()[key]) for key, value in old.state_dict().items())
 
 

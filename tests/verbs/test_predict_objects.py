@@ -84,11 +84,12 @@ def test_the_answer_has_the_documented_keys(photos: Path, tmp_path: Path, capsys
     shown = capsys.readouterr().out
     assert re.search(r"6\s+cat", shown)
     assert re.search(r"3\s+dog", shown)
+    assert "6 of them have a score of 0.5 or more and are drawn" in " ".join(shown.split())
     assert "<img" in mw.predict("finder", str(photos), out=str(tmp_path / "out"))._repr_html_()
 
 
 def test_the_panoptic_view(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tokens = ("predict", "finder", photos, "--panoptic", GOLDEN)
+    tokens = ("predict", "finder", photos, "--panoptic", GOLDEN, "--score", "0.1")
     code, answer = asked(capsys, *tokens, "--out", tmp_path / "a")
     assert (code, answer["images"]) == (0, 3)
     album = tmp_path / "a" / "panoptic.json"

@@ -231,7 +231,7 @@ def _fit(network: nn.Module, source: _Source, classes: Sequence[str], encoder: s
         notes.append(
             _replaced(source.classes, classes) if by_name else "the head was taken as it is (the file names no classes)"
         )
-    elif any(key.startswith(heads) for key in matched):
+    elif any(key.startswith(heads) for key in matched) and not any(key.startswith(heads) for key in values):
         notes.append("its head has other shapes and was left out, the network's stays random")
     whole = any(not key.startswith("encoder.") for key in values)
     if source.network and not whole:

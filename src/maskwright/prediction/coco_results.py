@@ -70,6 +70,10 @@ def checked(results: Results, truth: Truth, path: Path, allow_refused: bool) -> 
     if results.elsewhere:
         notes.append(f"{counted(results.elsewhere, 'detection')} on images that are not scored left out")
     found, drawn = results.shapes.drawn, truth.shapes.drawn
+    if empty := len(truth.ids) - len(np.unique(results.shapes.image)):
+        notes.append(
+            f"{empty:,} of {counted(len(truth.ids), 'image')} have no detection in {path.name}: nothing was found there"
+        )
     if len(found) and not found.all():
         notes.append(
             f"{len(found) - found.sum():,} of {counted(len(found), 'detection')} have no mask: boxes are scored"

@@ -36,7 +36,8 @@ Row = tuple[str, int, int, str, int, str, str, str]  # of predictions.csv
 class Written:
     """What was written where. failed: image -> why it could not be read, both in characters that can be printed.
 
-    pixels, of models that find objects `objects`: how many of each class, over all images.
+    pixels, of models that find objects `objects`: how many of each class, over all images; `sure`: how many objects have a
+    score of `least` and more, and are drawn.
     """
 
     folder: Path
@@ -44,6 +45,8 @@ class Written:
     failed: dict[str, str] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
+    sure: int = 0
+    least: float = 0.0
 
 
 def find(where: str | Path) -> tuple[Path, list[Path]]:

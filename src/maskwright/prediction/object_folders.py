@@ -19,7 +19,7 @@ from PIL import Image
 
 from maskwright.core import events, files
 from maskwright.core.errors import DataError
-from maskwright.core.types import Instances, Region
+from maskwright.core.types import SURE, Instances, Region
 from maskwright.data.formats.pairing import readable
 from maskwright.imaging import draw, images, masks
 from maskwright.imaging.contours import outlines
@@ -64,6 +64,7 @@ class _Answer:
     annotations: list[dict[str, Any]]
     rows: list[Row]
     segments: list[dict[str, Any]] | None
+    sure: int
 
 
 def predict_all(
@@ -80,6 +81,7 @@ def predict_all(
     `coco.json` (a COCO data set with polygons, run-lengths and scores), `objects/NAME.png` (the number of the surest object
     at each pixel, from 1; 16 bits where there are more than 254), `overlays/NAME.jpg` and `predictions.csv`.
 
+    Files hold every object; overlays show those that are at least as sure as the thresholds say, SURE where they do not.
     merging: also writes `panoptic.json` and `panoptic/`; overlays then show the stuff below the objects.
     An image that cannot be read is named in the table and in `failed`; the others go on. What `predict` wrote into `out`
     before is written anew and never predicted. Raises RecipeError when `out` holds files of other origin where something
@@ -87,19 +89,20 @@ def predict_all(
     """
     home, found = folders.apart(*folders.find(where), out)
     folders.mark(out, HEADER)
-    written = Written(out, objects=dict.fromkeys(predictor.classes, 0))
+    least = predictor.thresholds.score or SURE
+    written = Written(out, objects=dict.fromkeys(predictor.classes, 0), least=least)
 
     def work(photo: _Photo) -> tuple[_Photo, _Answer | None, str]:
         try:
             objects = predictor(photo.path)
             segments = None if merging is None else merging(objects, photo.path)
-            _write_pictures(photo, objects, out, overlays, merging, segments)
+            _write_pictures(photo, objects, out, overlays, merging, segments, least)
         except DataError as error:
             return photo, None, str(error)
         except OSError as error:
             raise files.cannot_write(out, error) from error
         infos = None if segments is None else panoptic_files.infos(segments)
-        return photo, _answer(photo, objects, infos), ""
+        return photo, _answer(photo, objects, infos, least), ""
 
     with ExitStack() as opened:
         kept = _Kept(opened, out, predictor.classes, merging)
@@ -113,6 +116,7 @@ def predict_all(
             written.images += 1
             for label in answer.labels:
                 written.objects[predictor.classes[label]] += 1
+            written.sure += answer.sure
     return written
 
 
@@ -159,7 +163,7 @@ def _photos(home: Path, found: list[Path]) -> Iterator[_Photo]:
 
 
 def _write_pictures(
-    photo: _Photo, found: Instances, out: Path, overlays: bool, merging: Merging | None, segments: Any
+    photo: _Photo, found: Instances, out: Path, overlays: bool, merging: Merging | None, segments: Any, least: float
 ) -> None:
     write_numbers(out / "objects" / f"{photo.name}.png", numbered(found))
     if merging is not None:
@@ -171,7 +175,8 @@ def _write_pictures(
         below = class_colours(merging.classes, overlapping=True)
         pixels = draw.overlay(pixels, stuff_map(segments, len(found.classes)), below)
     colours = class_colours(found.classes if merging is None else merging.classes)
-    folders.save(out / "overlays" / f"{photo.name}.jpg", draw.encode(drawn(pixels, found, colours), "jpeg", 90))
+    shown = found.only(found.scores >= least)
+    folders.save(out / "overlays" / f"{photo.name}.jpg", draw.encode(drawn(pixels, shown, colours), "jpeg", 90))
 
 
 def numbered(found: Instances) -> np.ndarray:
@@ -195,7 +200,7 @@ def write_numbers(path: Path, numbers: np.ndarray) -> None:
         Image.fromarray(numbers).save(temporary, "PNG")
 
 
-def _answer(photo: _Photo, found: Instances, segments: list[dict[str, Any]] | None) -> _Answer:
+def _answer(photo: _Photo, found: Instances, segments: list[dict[str, Any]] | None, least: float) -> _Answer:
     results, annotations = [], []
     tight = boxes_of(found.counts, found.size).astype(int).tolist()
     areas = found.areas().astype(int).tolist()
@@ -222,7 +227,8 @@ def _answer(photo: _Photo, found: Instances, segments: list[dict[str, Any]] | No
                 "rle": rle,
             }
         )
-    return _Answer(found.size, found.labels.tolist(), results, annotations, rows_of(found), segments)
+    sure = int((found.scores >= least).sum())
+    return _Answer(found.size, found.labels.tolist(), results, annotations, rows_of(found), segments, sure)
 
 
 def rows_of(found: Instances) -> list[Row]:

@@ -117,6 +117,7 @@ def _check_model(recipe: Recipe) -> None:
 
 def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = False) -> Assembled:
     """Chooses device and precision, builds the network with its weights, the loader, and measures how long it takes."""
+    tasks.of(recipe).check_data(prepared.data)
     devices.seed_everything(recipe.train.seed)
     device = devices.choose(recipe.train.device, recipe.train.precision)
     events.say(f"device: {device.reason}")

@@ -66,14 +66,19 @@ def classes(recipe: Recipe, names: tuple[str, ...]) -> tuple[str, ...]:
     return found
 
 
-def truth(recipe: Recipe, data: Data) -> Truth:
-    """What samples have beside their images. Looks at every record. Raises DataError where labels hold no single objects."""
+def check_data(data: Data) -> None:
+    """Raises DataError where labels hold no single objects."""
     for record in data:
         if not has_objects(record):
             hint = (
                 "`components: true` in `data` makes each connected piece of a class an object, or set `task: semantic`"
             )
             raise DataError("has classes, but no single objects", place=record.label_map, hint=hint)
+
+
+def truth(recipe: Recipe, data: Data) -> Truth:
+    """What samples have beside their images. Looks at every record. Raises what `check_data` raises."""
+    check_data(data)
     laid = ordered(lambda record: len(instance.layered(objects_of(record, data.classes))), data, THREADS)
     planes = list(events.progress(laid, "laying objects into planes", len(data)))
     most = max(planes, default=0)

@@ -40,6 +40,10 @@ def check(recipe: Recipe) -> None:
         )
 
 
+def check_data(data: Data) -> None:
+    """All labels can be painted."""
+
+
 def check_network(recipe: Recipe, network: torch.nn.Module) -> None:
     """Raises RecipeError for a network that cannot do what the recipe asks."""
     if recipe.multilabel and getattr(network, "implied_background", False):

@@ -62,11 +62,14 @@ def export(
 
     from maskwright.bundles import bundle as bundles
     from maskwright.core import terminal
+    from maskwright.core.errors import RecipeError
     from maskwright.exports import EXPORTERS
     from maskwright.imaging.images import read_fitted
     from maskwright.prediction import with_torch
     from maskwright.prediction.predictor import as_input
 
+    if out is not None and Path(out).suffix.lower() != ".onnx":
+        raise RecipeError(f"`{out}` names no ONNX file", place="--out", hint=f"give it its ending: {out}.onnx")
     write = EXPORTERS[EXPORTERS.check(target, "--for")]
     loaded = bundles.load(bundle)
     known = loaded.description

@@ -62,6 +62,12 @@ class Predicted:
                 console.print(f"  {number:7,}  {escape(name)}")
         if self.written.objects and not any(self.written.objects.values()):
             console.print("  no objects")
+        elif self.written.sure < sum(self.written.objects.values()):
+            console.print(
+                f"  {self.written.sure:,} of them have a score of {self.written.least:g} or more and are drawn; `--score "
+                f"{self.written.least:g}` writes those alone, `maskwright tune-thresholds` finds the best score",
+                soft_wrap=True,
+            )
         for why in list(self.written.failed.values())[:10]:
             console.print(f"[yellow]not predicted:[/] {escape(why)}", soft_wrap=True)
         if len(self.written.failed) > 10:

@@ -146,11 +146,15 @@ def merged_changes(changes: tuple[str | Mapping[str, Any], ...]) -> dict[str, An
 
 def with_task(changes: dict[str, Any]) -> dict[str, Any]:
     """Changes that name a network for objects, and no task, ask for that task."""
+    from maskwright.core import events
     from maskwright.models import INSTANCE_MODELS
 
     model = changes.get("model.name", changes.get("model"))
     name = model.get("name") if isinstance(model, dict) else model
-    return {"task": "instance", **changes} if name in INSTANCE_MODELS and "task" not in changes else changes
+    if name not in INSTANCE_MODELS or "task" in changes:
+        return changes
+    events.say(f"task: instance, as `{name}` finds objects")
+    return {"task": "instance", **changes}
 
 
 def recipe_of(source: str, changes: dict[str, Any], resume: bool = False) -> Recipe:
