@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from train_step import PLAIN, forget_freed_memory, timed
+from train_step import PLAIN, forget_freed_memory, take_turns
 
 from maskwright.core import recipe as recipes
 from maskwright.models import INSTANCE_MODELS
@@ -38,12 +38,7 @@ def main() -> None:
         "plain": (stepper(PLAIN, options), forget_freed_memory),
         "tool": (stepper(tool, options), keep_freed_memory),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.turns):
-        for name, (step, allocator) in contestants.items():
-            allocator()
-            step()
-            seconds[name] += [timed(step) for _ in range(options.steps)]
+    seconds = take_turns(contestants, options)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(f"mask_rcnn {options.encoder}, {options.size} x {options.size}, batch {options.batch}; ", end="")
     print(

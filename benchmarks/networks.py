@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from train_step import PLAIN, forget_freed_memory, network_options, stepper, timed
+from train_step import PLAIN, Contestants, forget_freed_memory, network_options, stepper, take_turns
 
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import MaskwrightError
@@ -34,9 +34,6 @@ from maskwright.models.device import choose, keep_freed_memory
 from maskwright.models.segmenter import Segmenter, wrap
 from maskwright.prediction import with_onnx, with_torch
 
-Contestants = dict[
-    str, tuple[Callable[[], object], Callable[[], object]]
-]  # name: (one step, what is set before a turn)
 COLUMNS = ("train plain", "train tool", "ratio", "infer plain", "infer tool", "ratio")
 
 
@@ -98,13 +95,7 @@ def exported(segmenter: Segmenter, options: argparse.Namespace, image: np.ndarra
 
 def medians(contestants: Contestants, options: argparse.Namespace) -> dict[str, float]:
     """Seconds a step takes, of each contestant."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.turns):
-        for name, (step, before) in contestants.items():
-            before()
-            step()
-            seconds[name] += [timed(step) for _ in range(options.steps)]
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: statistics.median(values) for name, values in take_turns(contestants, options).items()}
 
 
 def ratio(times: dict[str, float], task: str) -> float:

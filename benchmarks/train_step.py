@@ -30,6 +30,9 @@ from maskwright.models.segmenter import wrap
 from maskwright.training import optim
 from maskwright.training.losses import criterion
 
+Contestants = dict[
+    str, tuple[Callable[[], object], Callable[[], object]]
+]  # name: (one step, what is set before a turn)
 LOSS = {"cross_entropy": 1.0, "dice": 1.0}
 PLAIN = Device("cpu", torch.device("cpu"), None, channels_last=False, reason="plain eager fp32, NCHW")
 
@@ -44,14 +47,20 @@ def main() -> None:
         "plain, memory kept": (stepper(PLAIN, options), keep_freed_memory),
         "default": (stepper(default, options), keep_freed_memory),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.turns):
-        for name, (step, allocator) in contestants.items():
-            allocator()
-            step()
-            seconds[name] += [timed(step) for _ in range(options.steps)]
+    seconds = take_turns(contestants, options)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     report(options, default, medians, seconds)
+
+
+def take_turns(contestants: Contestants, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each counted step of each contestant; the first of a turn is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(options.turns):
+        for name, (step, before) in contestants.items():
+            before()
+            step()
+            seconds[name] += [timed(step) for _ in range(options.steps)]
+    return seconds
 
 
 def stepper(device: Device, options: argparse.Namespace) -> Callable[[], float]:
@@ -95,7 +104,7 @@ def network_options(model: str, encoder: str) -> dict[str, Any]:
     return {"encoder": encoder} if encoder and "encoder" in MODELS.options(model) else {}
 
 
-def timed(step: Callable[[], float]) -> float:
+def timed(step: Callable[[], object]) -> float:
     began = time.perf_counter()
     step()
     return time.perf_counter() - began
