@@ -36,6 +36,7 @@ SMALL = {
     },
     "train.batch": 4,
     "train.epochs": 3,
+    "train.validate_every": 1,  # left out, it follows from timings, and with it which epoch is the best
     "train.workers": 0,
 }
 CODE = "import sys; sys.modules['torch'] = None; from maskwright.cli import main; main(sys.argv[1:])"
