@@ -128,6 +128,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained: Any, p
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"dice": 1.0}}, "loss: .*losses of their own"),
+    ({"loss": "dice"}, "loss: .*losses of their own"),
+    ({"tta": True}, "tta: is for models that label pixels"),
     ({"fit": "crop"}, "fit: .*whole images"),
     ({"base_size": 128}, "base_size"),
     ({"multilabel": True}, "multilabel"),

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from maskwright.core import recipe as recipes
 from maskwright.core.errors import RecipeError
+from maskwright.core.recipe_defaults import FOR_PIXELS
 from maskwright.core.recipe_keys import every_key
 from maskwright.core.recipe_text import dump
 
@@ -28,7 +30,19 @@ train:
 """
 
 
-@pytest.mark.parametrize("text", ["data: somewhere", RICH], ids=["smallest", "rich"])
+OBJECTS = """
+task: instance
+data: somewhere
+model: {name: mask_rcnn, encoder: resnet18, mask_loss: 2.0}
+size: 512
+flip_pairs: [[left, right]]
+mix: [copy_paste]
+train: {batch: 2, stages: [{epochs: 1, layers: heads}, {epochs: 2}]}
+"""
+OLDER = "loss: {cross_entropy: 1.0, dice: 1.0}\nmultilabel: false\nbase_size: null\ntta: {flip: false, scales: [1.0]}\n"
+
+
+@pytest.mark.parametrize("text", ["data: somewhere", RICH, OBJECTS], ids=["smallest", "rich", "objects"])
 @pytest.mark.parametrize("comments", [True, False])
 def test_a_recipe_that_is_written_reads_back_equal(tmp_path: Path, text: str, comments: bool) -> None:
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
@@ -39,6 +53,27 @@ def test_a_recipe_that_is_written_reads_back_equal(tmp_path: Path, text: str, co
     )
     second.write_text(dump(absolute, comments))
     assert recipes.load(second) == absolute
+
+
+@pytest.mark.parametrize("comments", [True, False])
+def test_a_recipe_of_objects_is_written_without_what_is_for_pixels(comments: bool) -> None:
+    recipe = recipes.build(yaml.safe_load(OBJECTS))
+    keys = list(yaml.safe_load(dump(recipe, comments)))
+    assert not set(keys) & set(FOR_PIXELS)
+    assert set(FOR_PIXELS) <= set(yaml.safe_load(dump(recipes.build({"data": "a"}))))
+    assert recipes.build(yaml.safe_load(OBJECTS + OLDER)) == recipe  # as runs were written that did not leave them out
+    assert recipes.build(yaml.safe_load(OBJECTS) | dict.fromkeys(FOR_PIXELS)) == recipe
+
+
+@pytest.mark.parametrize("key", FOR_PIXELS)
+@pytest.mark.parametrize(
+    "value", [True, 1, 512, "dice", {"dice": 1}, ["dice"], {"flip": True}, {"dice": {"weight": 2}}]
+)
+def test_keys_for_pixels_are_refused_for_objects_in_one_sentence(key: str, value: object) -> None:
+    tree = {"task": "instance", "data": "a", "model": "mask2former", key: value}
+    with pytest.raises(RecipeError) as refused:
+        recipes.build(tree, lines={key: 7}, name="r.yaml")
+    assert str(refused.value) == f"r.yaml:7: {key}: {FOR_PIXELS[key].format(model='mask2former')}"
 
 
 def test_numbers_and_words_are_what_people_mean(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from maskwright.imaging import masks
 from maskwright.imaging.objects import Objects
 from maskwright.metrics import instance_tables
 from maskwright.metrics.average_precision import Detections
-from maskwright.metrics.instance_scores import HEADLINES, InstanceScores, paired_difference
+from maskwright.metrics.differences import paired_difference
+from maskwright.metrics.instance_scores import HEADLINES, InstanceScores
 from maskwright.metrics.matching import SIZES, THRESHOLDS, Matches, box_iou, packed, unpacked
 from maskwright.metrics.precision_recall import MEASURES, averaged, measured
 from maskwright.prediction import coco_results, coco_truth
@@ -104,7 +105,9 @@ def reference(scenes: list[Scene], kind: str) -> list[float]:
         for i in range(len(found)):
             x0, y0, x1, y1 = found.boxes[i].tolist()
             bare = {"bbox": [x0, y0, x1 - x0, y1 - y0]}
-            shape = {"segmentation": rle(found.counts[i])} if found.counts else bare
+            shape = (
+                bare if kind == "box" else {"segmentation": rle(found.counts[i])}
+            )  # or masks have their boxes' sizes
             about = {"image_id": image, "category_id": int(found.labels[i]) + 1, "score": float(found.scores[i])}
             results.append(about | shape)
     truth_set = hotcoco.COCO(sheets)

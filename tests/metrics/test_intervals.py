@@ -6,8 +6,8 @@ import pytest
 from maskwright.core.errors import DataError
 from maskwright.metrics import intervals
 from maskwright.metrics.confusion import Confusion
+from maskwright.metrics.differences import paired_difference
 from maskwright.metrics.intervals import Estimate, bootstrap
-from maskwright.metrics.scores import paired_difference
 
 CLASSES = ("background", "cat", "dog", "rare")
 

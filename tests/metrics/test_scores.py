@@ -13,7 +13,8 @@ from maskwright.core.errors import DataError
 from maskwright.core.types import VOID
 from maskwright.metrics import CONVENTIONS, tables
 from maskwright.metrics.confusion import Confusion
-from maskwright.metrics.scores import MEASURES, Scores, paired_difference
+from maskwright.metrics.differences import paired_difference
+from maskwright.metrics.scores import MEASURES, Scores
 
 CLASSES = ("background", "cat", "[bold]dog[/bold]", "absent", 'a "very" long, winding class name of many words')
 

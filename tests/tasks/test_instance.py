@@ -1,14 +1,16 @@
-"""Objects become layers without losing a pixel, and what a network finds comes back onto the image's own pixels."""
+"""Objects become layers without losing a pixel, crowds and void their own number; what is found comes back onto the image."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from maskwright.core.types import VOID, Record, Region
+from maskwright.core.types import VOID, Coding, Record, Region
 from maskwright.imaging import images
 from maskwright.imaging.objects import decoded, objects_of
 from maskwright.tasks import instance
+from maskwright.tasks.instance import IGNORED
 
 CLASSES = ("background", "left_door", "right_door", "wheel")
 
@@ -28,7 +30,7 @@ def boxes_record(seed: int, count: int, size: tuple[int, int] = (40, 60), crowds
 
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 12))
 @settings(max_examples=60, deadline=None)
-def test_every_object_is_in_a_layer_whole_and_no_crowd_is(seed, count):
+def test_every_object_is_in_a_layer_whole_and_all_crowds_are_ignored(seed, count):
     record = boxes_record(seed, count, crowds=True)
     objects = objects_of(record, CLASSES)
     planes = max(1, len(instance.layered(objects)))
@@ -43,7 +45,56 @@ def test_every_object_is_in_a_layer_whole_and_no_crowd_is(seed, count):
     for (a, mask), (b, truth) in zip(sorted(found, key=key), sorted(expected, key=key), strict=True):
         assert a == b
         assert (mask == truth).all()
-    assert set(np.unique(layers[table.sum(1) == 0])) <= {0}
+    crowds = np.any([objects.mask(i) for i in np.flatnonzero(objects.crowd)] or [np.zeros(record.size)], axis=0)
+    assert ((layers == IGNORED).any(axis=0) == crowds).all()
+    assert set(np.unique(layers[table.sum(1) == 0])) <= {0, IGNORED}
+    assert not table[:, IGNORED].any()
+
+
+def test_crowds_need_a_layer_more_only_where_they_cover_an_object_in_each():
+    square = lambda left, side, **more: Region(1, (square_at(left, side),), **more)  # noqa: E731
+    for regions, planes in (
+        ((square(0, 10), square(20, 9, crowd=True)), 1),
+        ((square(0, 10), square(5, 10, crowd=True), square(6, 9, crowd=True)), 2),
+        ((square(0, 10), square(2, 4), square(3, 2), square(7, 12, crowd=True)), 3),  # beside the second
+        ((square(5, 10, crowd=True),), 1),
+    ):
+        assert len(instance.layered(objects_of(Record("a", "a.jpg", (40, 60), regions), CLASSES))) == planes
+
+
+def square_at(left: int, side: int) -> np.ndarray:
+    return np.array([[left, 3], [left + side, 3], [left + side, 3 + side], [left, 3 + side]], np.float64)
+
+
+@pytest.mark.parametrize("fit", ["squash", "pad"])
+@pytest.mark.parametrize("numbered", [True, False])
+def test_void_pixels_of_maps_are_ignored(tmp_path, fit, numbered):
+    """Pixels whose class or number counts nowhere; an object counts even where its class is not known."""
+    numbers, classes = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
+    numbers[10:20, 10:30], numbers[8:10, 10:30], classes[10:20, 14:30] = 7, VOID, 2
+    classes[8:10, 10:30] = classes[10:20, 10:14] = classes[30:, 50:] = VOID
+    for name, array in (("numbers", numbers), ("classes", classes)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    coding = Coding((0, 2, VOID), (0, 2, VOID))
+    files = {"label_map": str(tmp_path / "classes.png"), "coding": coding}
+    files |= {"objects": str(tmp_path / "numbers.png")} if numbered else {"components": 5}
+    record = Record("a", "a.jpg", (40, 60), **files)
+    fitting = images.plan(record.size, (32, 32), fit)
+    layers, table = instance.encode(record, fitting, CLASSES, 2)
+    object_ = numbers == 7 if numbered else classes == 2
+    fitted = images.fit_label_map(((classes == VOID) & ~object_).astype(np.uint8), fitting)
+    assert ((layers[0] == IGNORED) == (fitted == 1)).all()
+    assert (fitted == 1).any()
+    assert ((layers[0] == 1) == (images.fit_label_map(object_.astype(np.uint8), fitting) == 1)).all()
+    assert (table[0, 1], table.sum()) == (2, 2)
+
+
+def test_an_image_of_void_alone_is_ignored(tmp_path):
+    Image.fromarray(np.full((4, 6), VOID, np.uint8)).save(tmp_path / "numbers.png")
+    record = Record("a", "a.jpg", (4, 6), objects=str(tmp_path / "numbers.png"))
+    layers, table = instance.encode(record, None, ("background", "thing"), 1)
+    assert (layers == IGNORED).all()
+    assert not table.any()
 
 
 @pytest.mark.parametrize("fit", ["squash", "pad"])
@@ -71,7 +122,7 @@ def test_more_objects_than_a_layer_holds():
     ]
     objects = objects_of(Record("a", "a.jpg", (40, 60), tuple(regions)), CLASSES)
     groups = instance.layered(objects)
-    assert [len(group) for group in groups] == [254, 254, 92]
+    assert [len(group) for group in groups] == [253, 253, 94]
     assert sorted(np.concatenate(groups).tolist()) == list(range(600))
 
 

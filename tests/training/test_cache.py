@@ -55,13 +55,14 @@ def test_cached_is_uncached(data, where, fit):
     assert plain.num_filled == 0
 
 
+@pytest.mark.parametrize("size", [(32, 32), (56, 60), (128, 100)])  # smaller than most photos, between, larger
 @pytest.mark.parametrize("fit", ["squash", "pad"])
-def test_samples_are_what_prediction_sees(data, fit):
-    """The same doors as validation and serving: read_fitted for the image, nearest for the label map."""
+def test_samples_are_what_prediction_sees(data, fit, size):
+    """What validation and serving see: read_fitted for the image, nearest for the label map."""
     for i, record in enumerate(data):
-        image, fitting = images.read_fitted(record.image, (32, 32), fit)
+        image, fitting = images.read_fitted(record.image, size, fit)
         expected = image, images.fit_label_map(masks.label_map(record), fitting)
-        assert equal(expected, Samples(data, range(5), size=(32, 32), fit=fit, cache="none")[i])
+        assert equal(expected, Samples(data, range(5), size=size, fit=fit, cache="none")[i])
 
 
 def test_crop_keeps_the_own_size(data):

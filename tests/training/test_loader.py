@@ -374,7 +374,8 @@ def test_workers_are_chosen(make, monkeypatch):
 
 
 SCRIPT = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 sys.path.insert(0, {here!r})
 from test_loader import SIZE, Loader, Samples, augmenter, make_data
 data = make_data(pathlib.Path({folder!r}), 8)

@@ -10,6 +10,7 @@ from maskwright.imaging.objects import objects_of
 from maskwright.models.instance_segmenter import Layers as Targets
 from maskwright.models.instance_segmenter import objects
 from maskwright.tasks import instance
+from maskwright.tasks.instance import IGNORED
 from maskwright.training.augment import augmenter
 from maskwright.training.cache import Samples
 from maskwright.training.loader import Loader
@@ -67,6 +68,50 @@ def test_an_object_is_moved_as_it_would_be_alone(data, strength, fit):
             assert same or other
             mirrored += other and not same
     assert mirrored
+
+
+@pytest.mark.parametrize("strength", ["soft", "medium", "hard"])
+@pytest.mark.parametrize("fit", ["squash", "pad", "crop"])
+def test_ignored_pixels_are_moved_with_the_picture(data, strength, fit):
+    change = augmenter(strength, SIZE, flip_pairs=PAIRS, fit=fit)
+    samples = Samples(data, range(len(data)), size=SIZE, fit=fit, truth=layers_of(data))
+    moved_some = 0
+    for index in range(len(data)):
+        rng = np.random.default_rng(index)
+        image, layers, table = (array.copy() for array in samples[index])
+        top, left = rng.integers(0, 30, 2)
+        window = layers[index % len(layers), top : top + 25, left : left + 25]
+        window[window == 0] = IGNORED
+        for seed in range(4):
+            _, moved, moved_table = change.objects(image, layers, table, np.random.default_rng(seed))
+            alone = (layers == IGNORED).any(axis=0).astype(np.uint8)
+            _, expected = plain_change(image, alone, strength, fit, seed)
+            assert ((moved == IGNORED).any(axis=0) == (expected == 1)).all()
+            assert not moved_table[:, IGNORED:].any()
+            (found,) = objects(Targets(torch.from_numpy(moved[None]), torch.from_numpy(moved_table[None])))
+            assert ("ignored" in found) == (expected == 1).any()
+            if "ignored" in found:
+                assert (found["ignored"].numpy() == (expected == 1)).all()
+                moved_some += 1
+    assert moved_some > 20
+
+
+def test_empty_layers_stay_empty_and_change_nothing(data):
+    """A sample is the same, whatever number of layers another one needs."""
+    samples = Samples(data, range(len(data)), size=SIZE, truth=layers_of(data))
+    change = augmenter("hard", SIZE, flip_pairs=PAIRS)
+    for index in range(len(data)):
+        image, layers, table = samples[index]
+        more = (
+            np.concatenate([layers, np.zeros((5, *SIZE), np.uint8)]),
+            np.concatenate([table, np.zeros((5, 256), "u1")]),
+        )
+        few = change.objects(image, layers, table, np.random.default_rng(index))
+        many = change.objects(image, *more, np.random.default_rng(index))
+        assert (few[0] == many[0]).all()
+        for one, other in zip(few[1:], many[1:], strict=True):
+            assert (one == other[: len(one)]).all()
+            assert not other[len(one) :].any()
 
 
 def plain_change(image, labels, strength, fit, seed):

@@ -14,6 +14,7 @@ from maskwright.imaging.objects import objects_of
 from maskwright.models.instance_segmenter import Layers as Targets
 from maskwright.models.instance_segmenter import objects
 from maskwright.tasks import instance
+from maskwright.tasks.instance import IGNORED, MOST
 from maskwright.training import MIXES, for_objects, mix
 from maskwright.training.augment import augmenter
 from maskwright.training.cache import Samples
@@ -29,7 +30,7 @@ def made(**options):
     return MIXES["copy_paste"](NAMES, **{"blend": 0.0, **options}).objects
 
 
-def sample(rng, mark, planes=3, most=6, numbers=254):
+def sample(rng, mark, planes=3, most=6, numbers=MOST):
     """A sample of rectangles; its pixels hold its mark, so that they tell where they came from."""
     layers, table = np.zeros((planes, *SIZE), np.uint8), np.zeros((planes, 256), np.uint8)
     layers[:, :3] = VOID
@@ -106,24 +107,24 @@ def test_only_chosen_classes_are_pasted():
 
 
 def test_a_full_layer_sends_objects_to_the_next_and_a_full_sample_takes_none():
-    """254 numbers are taken in the first layer: what is pasted lies in the second; where both are full nothing changes."""
+    """All numbers are taken in the first layer: what is pasted lies in the second; where both are full nothing changes."""
     below = (np.full((16, 64, 3), 10, np.uint8), np.zeros((2, 16, 64), np.uint8), np.zeros((2, 256), np.uint8))
-    below[1][0].reshape(-1)[:254], below[2][0, 1:255] = np.arange(1, 255), 1
+    below[1][0].reshape(-1)[:MOST], below[2][0, 1 : MOST + 1] = np.arange(1, MOST + 1), 1
     other = (np.full((16, 64, 3), 200, np.uint8), np.zeros((2, 16, 64), np.uint8), np.zeros((2, 256), np.uint8))
     other[1][0, 8:10, :5], other[2][0, 7] = 7, 2
     image, layers, table = made()(below, other, np.random.default_rng(0))
     assert (image[8:10, :5] == 200).all()
     assert not layers[0, 8:10, :5].any()
     assert set(table[1, np.unique(layers[1, 8:10, :5])].tolist()) == {2}
-    assert ((table[0] > 0).sum(), (table[1] > 0).sum()) == (254, 1)
+    assert ((table[0] > 0).sum(), (table[1] > 0).sum()) == (MOST, 1)
     below[1][1], below[2][1] = below[1][0], below[2][0]
     out = made()(below, other, np.random.default_rng(0))
     assert all(a is b for a, b in zip(out, below, strict=True))
-    below[2][1, 254] = 0
-    below[1][1][below[1][1] == 254] = 0
+    below[2][1, MOST] = 0
+    below[1][1][below[1][1] == MOST] = 0
     other[1][1, 8:9, :3], other[2][1, 9] = 9, 3  # both want the last number of the second layer
     _, layers, table = made()(below, other, np.random.default_rng(1))
-    assert (table[1, 254], (layers[1] == 254).sum()) in ((2, 10), (3, 3))
+    assert (table[1, MOST], (layers[1] == MOST).sum()) in ((2, 10), (3, 3))
 
 
 def test_an_object_that_is_covered_entirely_is_gone():
@@ -136,6 +137,19 @@ def test_an_object_that_is_covered_entirely_is_gone():
     assert ((layers > 0) == (other[1] > 0)).all()
     (found,) = objects(Targets(torch.from_numpy(layers[None]), torch.from_numpy(table[None])))
     assert found["boxes"].tolist() == [[8, 8, 30, 30]]
+
+
+def test_crowds_of_the_other_sample_stay_behind_and_those_below_what_is_pasted_are_gone():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        below, other = sample(rng, 10), sample(rng, 200)
+        for layers in (below[1], other[1]):
+            window = layers[int(rng.integers(3)), 5:30, 10:40]
+            window[window == 0] = IGNORED
+        image, layers, table = made()(below, other, np.random.default_rng(seed))
+        pasted = image[..., 0] == 200
+        assert ((layers == IGNORED) == (below[1] == IGNORED) & ~pasted).all()
+        assert not table[:, IGNORED:].any()
 
 
 def test_soft_edges_leave_the_labels_alone():

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,17 @@ def test_json_comes_first_with_its_schema(capsys: pytest.CaptureFixture[str], tm
     answer: dict[str, Any] = json.loads(out)
     assert next(iter(answer)) == "schema"
     assert answer["runs"] == []
+
+
+@pytest.mark.parametrize("folder", ["runs", "my trainings", "deep/er"])
+def test_a_folder_without_runs_says_how_one_gets_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = run(capsys, "runs", folder)[1]
+    command = shlex.split(next(line for line in out.splitlines() if line.startswith("next: ")))
+    assert command[1:4] == ["maskwright", "train", "PATH"]
+    assert command[4:] == ([] if folder == "runs" else ["--out", folder])
 
 
 def test_new_writes_a_recipe_that_loads_and_never_overwrites(

@@ -20,9 +20,11 @@ from maskwright.data import synthetic
 from maskwright.data.open import open_data
 from maskwright.imaging import masks
 from maskwright.imaging.objects import objects_of
-from maskwright.prediction import instance_evaluation
+from maskwright.metrics.panoptic import Segments
+from maskwright.prediction import instance_evaluation, panoptic_files
 
 Rows = list[dict[str, Any]]
+GOLDEN = Path(__file__).parents[1] / "golden" / "bundle-1"
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "json.md"
 
 
@@ -124,7 +126,8 @@ def test_a_model_gives_what_its_results_file_gives(rows: Rows, photos: Path, sco
         return Instances(labels, answers, boxes, runs, record.size, classes, record.image)  # type: ignore[arg-type]
 
     ours = instance_evaluation.score(predict, data, resamples=0)
-    file = score(worse).scores
+    boxed = [{**row, "bbox": coco.to_bbox(run_lengths(row, photos / "annotations.json")).tolist()} for row in worse]
+    file = score(boxed).scores
     for name, estimate in ours.headlines.items():
         assert estimate.value == pytest.approx(file[name], abs=1e-12), name
     lost = ("nothing", "disc", "square", "triangle")
@@ -145,31 +148,53 @@ def test_boxes_alone_are_enough(rows: Rows, labels: Path, score: Callable[..., A
     assert any("have no mask" in note for note in scores.notes)
 
 
-BAD: dict[str, dict[str, Any] | list[Any] | int] = {
-    "no image of the data set": {"image_id": 999},
-    "no category of the data set": {"category_id": 999},
-    "it has no `score`": {"score": None},
-    "`score` is not a finite number": {"score": "high"},
-    "neither a mask nor a box": {"segmentation": []},
-    "run-lengths of another size": {"segmentation": {"size": [5, 5], "counts": [25]}},
-    "do not sum to": {"segmentation": {"size": [72, 96], "counts": [5]}},
-    "no compressed COCO string": {"segmentation": {"size": [72, 96], "counts": "~~~"}},
-    "fewer than 3 points": {"segmentation": [[1, 2, 3, 4]]},
-    "`segmentation` is text": {"segmentation": "mask"},
-    "no list of four numbers": {"bbox": [1, 2, 3]},
-    "numbers that are no box": {"bbox": [1, 2, -3, 4]},
-    "it is a list": [1],
-    "it is a number": 7,
-}
+def test_masks_and_boxes_of_one_file_go_by_their_own_sizes(rows: Rows, labels: Path, score: Callable[..., Any]) -> None:
+    """As the reference implementation's scores of boxes do; a file with both is two files in one."""
+    both: Rows = []
+    for number, row in enumerate(worsened(rows)):
+        packed = run_lengths(row, labels)
+        x, y, width, height = coco.to_bbox(packed).tolist()
+        grown = 1 if number % 3 else 1.4  # large enough for another range of sizes
+        both.append({**row, "segmentation": packed, "bbox": [x, y, width * grown, height * grown]})
+    one, boxes, drawn = (
+        score([{key: v for key, v in row.items() if key != left_out} for row in both]).scores
+        for left_out in ("", "segmentation", "bbox")
+    )
+    for name in one.headlines:
+        assert one[name] == (drawn if name.startswith("mask") else boxes)[name], name
+    unlike = [name for name in boxes.headlines if boxes[name] != drawn[name]]
+    assert "box_ap_small" in unlike
 
 
-@pytest.mark.parametrize("word", BAD)
+BAD: list[tuple[str, dict[str, Any] | list[Any] | int]] = [
+    ("`score` is not a finite number", {"score": True}),
+    ("`score` is not a finite number", {"score": 10**400}),
+    ("`score` is not a finite number", {"score": float("nan")}),
+    ("numbers that are no box", {"bbox": [10**400, 2, 3, 4]}),
+    ("numbers that are no box", {"bbox": [1, 2, float("inf"), 4]}),
+    ("no image of the data set", {"image_id": 999}),
+    ("no category of the data set", {"category_id": 999}),
+    ("it has no `score`", {"score": None}),
+    ("`score` is not a finite number", {"score": "high"}),
+    ("neither a mask nor a box", {"segmentation": []}),
+    ("run-lengths of another size", {"segmentation": {"size": [5, 5], "counts": [25]}}),
+    ("do not sum to", {"segmentation": {"size": [72, 96], "counts": [5]}}),
+    ("no compressed COCO string", {"segmentation": {"size": [72, 96], "counts": "~~~"}}),
+    ("fewer than 3 points", {"segmentation": [[1, 2, 3, 4]]}),
+    ("`segmentation` is text", {"segmentation": "mask"}),
+    ("no list of four numbers", {"bbox": [1, 2, 3]}),
+    ("numbers that are no box", {"bbox": [1, 2, -3, 4]}),
+    ("it is a list", [1]),
+    ("it is a number", 7),
+]
+
+
+@pytest.mark.parametrize(("word", "change"), BAD, ids=str)
 def test_what_cannot_be_scored_is_counted_with_its_reason(
-    rows: Rows, labels: Path, score: Callable[..., Any], word: str
+    rows: Rows, labels: Path, score: Callable[..., Any], word: str, change: Any
 ) -> None:
     image = next(id for id, size in sizes(labels).items() if size == (72, 96))
     good = next(row for row in rows if row["image_id"] == image)
-    change = BAD[word]
     bad: Any = {**good, **change} if isinstance(change, dict) else change
     if isinstance(change, dict) and change.get("score", 0) is None:
         del bad["score"]
@@ -208,6 +233,29 @@ def test_no_detection_and_a_truth_without_objects(rows: Rows, labels: Path, scor
     path = labels.parent.parent / "empty.json"
     path.write_text(json.dumps({**tree, "annotations": []}))
     assert score(rows, path).scores["mask_ap"] is None
+
+
+def test_what_the_truth_says_wrongly_is_told(rows: Rows, labels: Path, score: Callable[..., Any]) -> None:
+    tree = json.loads(labels.read_text())
+    path = labels.parent.parent / "odd.json"
+
+    def scored(change: dict[str, Any], entries: str, number: int = 0) -> Any:
+        changed = [{**e, **change} if i == number else e for i, e in enumerate(tree[entries])]
+        path.write_text(json.dumps({**tree, entries: changed}))
+        return score(rows, path).scores
+
+    plain = score(rows).scores
+    for area in (10**400, True, "12", float("nan"), None):  # no number: its pixels are counted
+        assert scored({"area": area}, "annotations")["mask_ap"] == plain["mask_ap"]
+    for width in (10**400, 2**32, True, 96.0):
+        with pytest.raises(DataError, match=r"`images\[0\]` has no usable `height` and `width`"):
+            scored({"width": width}, "images")
+    with pytest.raises(DataError, match="no usable"):
+        scored({"width": 100_000, "height": 100_000}, "images")  # more pixels than run-lengths can count
+    twice = scored({"id": tree["annotations"][0]["id"]}, "annotations", 1)
+    assert "1 true object with the id of another: each counts" in twice.notes
+    assert twice["mask_ap"] == plain["mask_ap"]
+    assert not plain.notes
 
 
 def test_stated_boxes_and_areas_of_the_truth_count(rows: Rows, labels: Path, score: Callable[..., Any]) -> None:
@@ -327,12 +375,11 @@ def test_a_folder_of_object_numbers(photos: Path, tmp_path: Path) -> None:
     assert some.panoptic["sq"] > 0.9  # what lay below the objects that are gone shows
     assert some.panoptic["rq"] < 1
     assert all(word in some.table() for word in ("PQ", "AP50", "no scores", "no classes"))
+    with pytest.raises(RecipeError, match="--objects: is for a folder of object-number maps; leave it out"):
+        mw.evaluate(str(GOLDEN), str(photos), objects=True)
 
 
 def test_panoptic_jsons_are_recognised(tmp_path: Path) -> None:
-    from maskwright.metrics.panoptic import Segments
-    from maskwright.prediction import panoptic_files
-
     drawn = np.zeros((1, 8, 8), bool)
     drawn[0, :4] = True
     rows = [("a.jpg", Segments.of_masks(drawn, np.array([0])))]
@@ -342,6 +389,32 @@ def test_panoptic_jsons_are_recognised(tmp_path: Path) -> None:
     assert evaluated.to_json()["headlines"]["pq"]["value"] == 1
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["schema"] == 1
     assert "PQ" in evaluated.table()
+
+
+@pytest.mark.parametrize("layout", ["coco", "beside", "deep"])
+def test_the_truth_of_panoptic_segments_may_be_a_folder(tmp_path: Path, layout: str) -> None:
+    drawn = np.zeros((2, 8, 8), bool)
+    drawn[0, :4], drawn[1, 4:, :5] = True, True
+    for folder, order in (("truth", [0, 1]), ("found", [1, 0])):
+        rows = [("a.jpg", Segments.of_masks(drawn[order], np.array(order)))]
+        panoptic_files.write(tmp_path / folder / "panoptic.json", rows, ("cat", "sky"), (True, False))
+    truth, found = tmp_path / "truth", tmp_path / "found" / "panoptic.json"
+    if layout == "beside":
+        (truth / "panoptic" / "a.png").rename(truth / "a.png")
+        (truth / "panoptic").rmdir()
+    if layout == "deep":
+        (tmp_path / "all").mkdir()
+        truth = truth.rename(tmp_path / "all" / "annotations").parent
+    (truth / "instances.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    assert mw.evaluate(str(found), str(truth)).panoptic["pq"] == 1
+    panoptic_files.write(truth / "second.json", rows, ("cat", "sky"), (True, False))
+    with pytest.raises(DataError, match="holds 2 panoptic JSONs; give the one that is meant: "):
+        mw.evaluate(str(found), str(truth))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.txt").write_text("")
+    for empty in (found.parent, tmp_path / "none"):
+        with pytest.raises(DataError, match="holds 0 panoptic JSONs"):
+            mw.evaluate(str(found), str(empty))
 
 
 def test_files_and_json_keys_are_those_of_the_documentation(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,13 +19,16 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
 
 from maskwright.core import yaml_text
-from maskwright.core.errors import COMMAND_LINE, RecipeError
-from maskwright.core.recipe_defaults import with_defaults
+from maskwright.core.errors import RecipeError
+from maskwright.core.recipe_changes import applied
+from maskwright.core.recipe_changes import as_pairs as as_pairs
+from maskwright.core.recipe_defaults import FOR_PIXELS, with_defaults
 from maskwright.core.recipe_mistakes import first_mistake
 from maskwright.core.registry import Registry, suggestion
 
@@ -263,6 +265,22 @@ class Recipe(Part):
     def _left_out(cls, tree: Any) -> Any:
         return with_defaults(tree) if isinstance(tree, dict) else tree
 
+    @field_validator(*FOR_PIXELS, mode="wrap")
+    @classmethod
+    def _of_pixels(cls, value: Any, validated: ValidatorFunctionWrapHandler, known: ValidationInfo) -> Any:
+        """With `task: instance` they can only be what they are when left out, whatever was meant otherwise."""
+        if known.data.get("task") != "instance":
+            return validated(value)
+        name = str(known.field_name)
+        default = cls.model_fields[name].get_default()
+        try:
+            if value is None or validated(value) == default:
+                return default
+        except ValidationError:
+            pass
+        model = known.data.get("model")
+        raise ValueError(FOR_PIXELS[name].format(model=model.name if isinstance(model, Model) else "mask_rcnn"))
+
     @property
     def height(self) -> int:
         return self.size[0]
@@ -297,7 +315,7 @@ def build(
     name: str = "recipe",
 ) -> Recipe:
     """A Recipe from a tree of plain values, with changes applied on top. Raises RecipeError for the first mistake."""
-    changed = _apply(tree, changes)
+    changed = applied(tree, changes)
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:
@@ -316,47 +334,6 @@ def with_paths(recipe: Recipe, moved: Callable[[str], str]) -> Recipe:
 
     changed = {key: sources(getattr(recipe, key)) for key in ("data", "val", "test")}
     return recipe.model_copy(update=changed | {"watch": recipe.watch and moved(recipe.watch)})
-
-
-def as_pairs(changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    """{"key": value} from ["key=value"], values read as YAML. Raises RecipeError for anything else."""
-    if isinstance(changes, Mapping):
-        return dict(changes)
-    pairs = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise RecipeError(
-                f"`{change}` is not a change", place=COMMAND_LINE, hint="write key=value, as train.epochs=20"
-            )
-        try:
-            pairs[key.strip()] = yaml_text.value(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                f"`{value}` is not a value", place=f"{COMMAND_LINE}: {key}", hint="quote it as YAML"
-            ) from error
-    return pairs
-
-
-def _apply(tree: dict[str, Any], changes: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-    result = dict(tree)
-    for key, value in as_pairs(changes).items():
-        branch = result
-        *parents, last = key.split(".")
-        for parent in parents:
-            below = branch.get(parent)
-            if isinstance(below, str):  # `model: unet` and then model.encoder=...
-                below = {"name": below}
-            if below is not None and not isinstance(below, dict):
-                raise RecipeError(f"`{parent}` holds no keys", place=f"{COMMAND_LINE}: {key}")
-            branch[parent] = dict(below or {})
-            branch = branch[parent]
-        lengths = {"epochs", "minutes", "stages"}
-        if last in lengths and parents == ["train"]:  # the later word wins over the other ways to give a length
-            for other in lengths - {last}:
-                branch.pop(other, None)
-        branch[last] = value
-    return result
 
 
 def check_entry(

@@ -1,4 +1,5 @@
-"""Defaults of a recipe that depend on other keys: what overlapping classes and the instance task start from."""
+"""What of a recipe depends on other keys: defaults of overlapping classes and of the instance task, and the keys that mean
+nothing for objects."""
 
 from __future__ import annotations
 
@@ -12,6 +13,13 @@ OBJECTS: dict[str, Any] = {
 }
 OF_MODELS: dict[str, dict[str, Any]] = {  # networks of that task that learn otherwise, as their papers have it
     "mask2former": {"optimizer": {"name": "adamw", "lr": 1e-4}, "encoder_lr": 0.1},
+}
+FOR_PIXELS = {  # what says so of a key that networks which find objects do not have
+    "base_size": "is for `fit: crop`, and objects are found in whole images; leave it out",
+    "multilabel": "is for models that label pixels; leave it out: objects may overlap anyway",
+    "loss": "networks that find objects have losses of their own; weigh them in `model`, where "
+    "`maskwright explain model {model}` lists them",
+    "tta": "is for models that label pixels; leave it out",
 }
 COMPLETED = ("model", "train")  # mappings that get the keys they lack; others are left out or given as a whole
 

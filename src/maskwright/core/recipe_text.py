@@ -7,19 +7,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from maskwright.core.recipe import Entry, Part, Recipe
+from maskwright.core.recipe_defaults import FOR_PIXELS
 from maskwright.core.yaml_text import flow
 
 
 def dump(recipe: Recipe, comments: bool = True) -> str:
-    """The recipe as YAML that `load` reads back to an equal one; with comments, each key is explained where it stands."""
+    """The recipe as YAML that `load` reads back to an equal one; with comments, each key is explained where it stands.
+
+    Keys that mean nothing for its task are left out: what is written is what is used.
+    """
     return "".join(_dumped(recipe, 0, comments))
 
 
 def _dumped(part: Part, depth: int, comments: bool) -> Iterator[str]:
     indent = "  " * depth
+    of_objects = isinstance(part, Recipe) and part.task == "instance"
     for key, info in type(part).model_fields.items():
         value = getattr(part, key)
-        if value is None and not comments:
+        if (value is None and not comments) or (of_objects and key in FOR_PIXELS):
             continue
         note = f"  # {info.description}" if comments and info.description else ""
         if isinstance(value, Part) and not isinstance(value, Entry):

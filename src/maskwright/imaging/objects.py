@@ -58,8 +58,8 @@ class Objects:
         starts, ends = _stretches(self.counts[index])
         low, high = left * height, right * height
         edges = np.concatenate(([low], np.stack([starts, ends], axis=1).reshape(-1), [high]))
-        columns = np.repeat(np.arange(len(edges) - 1) & 1, np.diff(edges)).astype(np.bool_)
-        return columns.reshape(right - left, height)[:, top:bottom].T
+        columns = np.repeat(np.arange(len(edges) - 1) % 2 == 1, np.diff(edges))
+        return np.ascontiguousarray(columns.reshape(right - left, height)[:, top:bottom].T)
 
     def areas(self) -> np.ndarray:
         """How many pixels each object has: int64 (N,)."""
@@ -134,7 +134,7 @@ def boxes_of(counts: Sequence[np.ndarray], size: Size) -> np.ndarray:
 
 def decoded(counts: np.ndarray, size: Size) -> np.ndarray:
     """The pixels of run-lengths: bool (H, W)."""
-    flat = np.repeat(np.arange(len(counts)) & 1, counts).astype(np.bool_)
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return np.ascontiguousarray(flat.reshape(size[1], size[0]).T)
 
 

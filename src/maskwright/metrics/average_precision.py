@@ -20,6 +20,7 @@ from maskwright.core.errors import DataError
 from maskwright.core.types import Instances
 from maskwright.metrics.instance_scores import InstanceScores
 from maskwright.metrics.matching import Kind, Matches, Shapes, match, shapes
+from maskwright.metrics.scores import scored_twice
 
 if TYPE_CHECKING:
     from maskwright.imaging.objects import Objects
@@ -66,7 +67,7 @@ class Detections:
         """Counts images whose objects and detections lie in columns; their `image` are positions in `ids`."""
         twice = next((id for id in ids if id in self._ids), None)
         if twice is not None:
-            raise DataError("the image is scored twice", place=twice, hint="every image needs an id of its own")
+            raise scored_twice(twice)
         first = len(self._ids)
         self._ids |= {id: first + number for number, id in enumerate(ids)}
         assert len(self._ids) == first + len(ids)

@@ -12,7 +12,7 @@ import numpy as np
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import MAX_CLASSES, VOID
-from maskwright.metrics.scores import Scores
+from maskwright.metrics.scores import Scores, scored_twice
 
 _BLOCK = 1 << 18  # pixels counted at a time: the int64 copy that np.bincount makes stays in the processor's cache
 
@@ -40,7 +40,7 @@ class Confusion:
         Raises DataError, and counts nothing, when the sizes differ, a value is no class, or the id was counted before.
         """
         if id in self._counts:
-            raise _twice(id)
+            raise scored_twice(id)
         for name, label_map in (("truth", truth), ("prediction", predicted)):
             if label_map.dtype != np.uint8 or label_map.ndim != 2:
                 what = f"the {name} must be a label map, uint8 (H, W); got {label_map.dtype} {label_map.shape}"
@@ -63,7 +63,7 @@ class Confusion:
         """Adds the images of another counter of the same classes."""
         assert other.classes == self.classes
         if both := self._counts.keys() & other._counts.keys():
-            raise _twice(min(both))
+            raise scored_twice(min(both))
         self.matrix += other.matrix
         self._counts |= other._counts
         self._void |= other._void
@@ -120,7 +120,3 @@ def _count_pairs(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         key |= second[start : start + _BLOCK]
         pairs += np.bincount(key, minlength=1 << 16)
     return pairs.reshape(256, 256)
-
-
-def _twice(id: str) -> DataError:
-    return DataError("the image is scored twice", place=id, hint="every image needs an id of its own")

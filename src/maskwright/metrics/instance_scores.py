@@ -105,7 +105,7 @@ class InstanceScores:
         """Scores of these matches; computes the headlines. The arguments are the fields."""
         headlines: dict[str, Estimate] = {}
         for kind, one in matches.items():
-            statistic = _headlines(one, len(classes))
+            statistic = statistic_of(one, len(classes))
             estimates = [_within(e) for e in resampled(len(ids), statistic, resamples=resamples, seed=seed)]
             headlines |= {f"{kind}_{name}": value for name, value in zip(MEASURES, estimates, strict=True)}
         return cls(
@@ -238,58 +238,16 @@ class InstanceScores:
         return instance_tables.html(self)
 
 
-def paired_difference(
-    a: InstanceScores,
-    b: InstanceScores,
-    headline: str = "mask_ap",
-    *,
-    resamples: int = 1000,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> Estimate:
-    """How much better `a` is than `b` on the same images, with an interval: headline of a minus headline of b.
-
-    Each resample draws the same images for both, so what makes an image hard for both cancels out. Raises DataError
-    unless both have the headline and were scored against the same truth: the same classes, images and objects.
-    """
-    if headline not in a.headlines or headline not in b.headlines:
-        hint = "it can be " + ", ".join(name for name in a.headlines if name in b.headlines)
-        raise DataError(f"the two scores do not both have `{headline}`", hint=hint)
-    kind: Kind = "mask" if headline.startswith("mask") else "box"
-    mismatch = _mismatch(a, b, kind)
-    if mismatch:
-        what = f"two scores can only be compared on the same truth; {mismatch}"
-        raise DataError(what, hint="score both on the same images with the same class list")
-    column = list(MEASURES).index(headline.removeprefix(f"{kind}_"))
-    ours, theirs = (_headlines(scores.matches[kind], len(a.classes)) for scores in (a, b))
-
-    def difference(weights: np.ndarray) -> np.ndarray:
-        return (ours(weights) - theirs(weights))[:, column, None]
-
-    return resampled(len(a.ids), difference, resamples=resamples, confidence=confidence, seed=seed)[0]
-
-
 def _within(estimate: Estimate) -> Estimate:
     """No share is below 0 or above 1."""
     low, high = (None if v is None else min(max(v, 0.0), 1.0) for v in (estimate.low, estimate.high))
     return Estimate(estimate.value, low, high)
 
 
-def _headlines(matches: Matches, num_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+def statistic_of(matches: Matches, num_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """float64 (B, N), how often each image counts in B resamples -> float64 (B, S), the MEASURES in their order."""
     statistic = measured(matches, num_classes)
     return lambda weights: averaged(statistic(weights))
-
-
-def _mismatch(a: InstanceScores, b: InstanceScores, kind: Kind) -> str | None:
-    if a.classes != b.classes:
-        return "their classes differ"
-    if only := sorted(set(a.ids) ^ set(b.ids)):
-        return f"images in only one of them: {len(only)}, the first is `{only[0]}`"
-    if a.ids != b.ids:
-        return "their images are in different orders"
-    one, other = a.matches[kind], b.matches[kind]
-    same = all(np.array_equal(getattr(one, n), getattr(other, n)) for n in Matches.__slots__ if n.startswith("truth"))
-    return None if same else "their true objects differ"
 
 
 def _counting(matches: Matches) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from io import StringIO
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from maskwright.core.words import counted
 from maskwright.metrics.precision_recall import MEASURES
-from maskwright.metrics.tables import interval_cells
+from maskwright.metrics.tables import empty_table, interval_cells, plain
 
 if TYPE_CHECKING:
     from maskwright.metrics.instance_scores import InstanceClass, InstanceScores
@@ -32,14 +31,12 @@ def show(scores: InstanceScores, console: Console) -> None:
 
 def text(scores: InstanceScores, width: int = 80) -> str:
     """What `show` prints, as plain text of at most `width` columns."""
-    out = StringIO()
-    show(scores, Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    return plain(lambda console: show(scores, console), width)
 
 
 def headline_table(scores: InstanceScores) -> Table:
     """A line a measure, masks beside boxes, each with its interval."""
-    table = _table()
+    table = empty_table(header=True)
     table.add_column("", no_wrap=True)
     for kind in scores.matches:
         table.add_column("masks" if kind == "mask" else "boxes", justify="right", style="bold", no_wrap=True)
@@ -54,7 +51,7 @@ def class_table(scores: InstanceScores, *, width: int = 80) -> Table:
     """A line for each class that has objects or detections. width: columns to fill."""
     measures = _CLASS if width >= _WIDE else {name: _CLASS[name] for name in ("ap", "ap50")}
     columns = {f"{kind}_{name}": f"{kind} {label}" for kind in scores.matches for name, label in measures.items()}
-    table = _table()
+    table = empty_table(header=True)
     table.add_column("class", overflow="fold")
     for label in columns.values():
         table.add_column(label, justify="right", no_wrap=True)
@@ -103,7 +100,3 @@ def _shown(scores: InstanceScores) -> list[InstanceClass]:
 
 def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _table() -> Table:
-    return Table(box=None, show_header=True, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))

@@ -36,6 +36,7 @@ class Shapes:
     rles: COCO run-lengths `{"size": [H, W], "counts": ...}`, compressed or not, taken one by one when they are needed.
     drawn: bool (N,), whether there are run-lengths; else only the box is known.
     areas: float64 (N,), pixels; what decides whether an object is small, medium or large.
+    box_areas: float64 (N,), the same of a detection whose box is scored; of objects unused, they have one size.
     scores: float64 (N,), all finite; of objects unused. crowd: bool (N,); of detections unused.
     """
 
@@ -45,6 +46,7 @@ class Shapes:
     rles: Sequence[Any]
     drawn: np.ndarray
     areas: np.ndarray
+    box_areas: np.ndarray
     scores: np.ndarray
     crowd: np.ndarray
 
@@ -90,8 +92,8 @@ class Matches:
 
 def shapes(image: np.ndarray, label: np.ndarray, boxes: np.ndarray, rles: Sequence[Any], **known: Any) -> Shapes:
     """Shapes with what was left out filled in: all drawn, the boxes' areas, scores of 1, no crowd."""
-    num = len(label)
-    columns = {"drawn": np.ones(num, np.bool_), "areas": boxes[:, 2:].prod(axis=1), "scores": np.ones(num)}
+    num, size = len(label), boxes[:, 2:].prod(axis=1)
+    columns = {"drawn": np.ones(num, np.bool_), "areas": size, "box_areas": size, "scores": np.ones(num)}
     columns |= {"crowd": np.zeros(num, np.bool_), **known}
     return Shapes(image, label, boxes, rles, **columns)
 
@@ -112,20 +114,38 @@ def match(truth: Shapes, found: Shapes, kind: Kind) -> Matches:
     truth_order = objects[np.argsort(truth_key, kind="stable")]
     truth_key = np.sort(truth_key)
 
-    uncounted = outside(truth.areas[truth_order]) | truth.crowd[truth_order]
-    pairs = _pairs(truth, found, truth_order, order, truth_key, key, kind)
-    hits, ignored = taken(pairs, rank, truth.crowd[truth_order], uncounted, outside(found.areas[order]))
-    return Matches(
-        image=found.image[order].astype(np.int32),
-        label=found.label[order].astype(np.int32),
-        score=found.scores[order].astype(np.float64),
-        rank=rank.astype(np.uint8),
-        hits=packed(hits),
-        ignored=packed(ignored),
-        truth_image=truth.image[truth_order].astype(np.int32),
-        truth_label=truth.label[truth_order].astype(np.int32),
-        truth_counts=np.packbits(~uncounted, axis=0, bitorder="little")[0],
+    sizes = found.areas if kind == "mask" else found.box_areas
+    return settled(
+        _pairs(truth, found, truth_order, order, truth_key, key, kind),
+        rank,
+        sizes[order],
+        truth.areas[truth_order],
+        truth.crowd[truth_order],
+        image=found.image[order],
+        label=found.label[order],
+        score=found.scores[order],
+        truth_image=truth.image[truth_order],
+        truth_label=truth.label[truth_order],
     )
+
+
+def settled(
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rank: np.ndarray,
+    areas: np.ndarray,
+    truth_areas: np.ndarray,
+    crowd: np.ndarray,
+    **who: np.ndarray,
+) -> Matches:
+    """What came of D detections and G objects of which `pairs` overlap: detection, object and IoU (P,), see `_pairs`.
+
+    rank: int (D,). areas: (D,), truth_areas: (G,), pixels. crowd: bool (G,). who: the other columns of Matches.
+    """
+    uncounted = outside(truth_areas) | crowd
+    hits, ignored = taken(pairs, rank, crowd, uncounted, outside(areas))
+    counts = np.packbits(~uncounted, axis=0, bitorder="little")[0]
+    columns = {"rank": rank, "hits": packed(hits), "ignored": packed(ignored), "truth_counts": counts, **who}
+    return Matches(**{name: columns[name].astype(_TYPES[name]) for name in Matches.__slots__})
 
 
 def packed(flags: np.ndarray) -> np.ndarray:

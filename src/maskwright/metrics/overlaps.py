@@ -8,7 +8,7 @@ import numpy as np
 
 from maskwright.core.errors import DataError
 from maskwright.core.types import MAX_CLASSES, VOID
-from maskwright.metrics.scores import Scores
+from maskwright.metrics.scores import Scores, scored_twice
 
 
 class Overlaps:
@@ -30,7 +30,7 @@ class Overlaps:
         Raises DataError, and counts nothing, when the sizes differ, there are other values, or the id was counted before.
         """
         if id in self._counts:
-            raise _twice(id)
+            raise scored_twice(id)
         if truth.shape != predicted.shape or len(truth) != len(self.classes):
             what = f"the masks are {predicted.shape} (classes, height, width), the truth {truth.shape}"
             raise DataError(what, place=id, hint="masks are scored on the original pixels, one a class")
@@ -46,7 +46,7 @@ class Overlaps:
         """Adds the images of another counter of the same classes."""
         assert other.classes == self.classes
         if both := self._counts.keys() & other._counts.keys():
-            raise _twice(min(both))
+            raise scored_twice(min(both))
         self._counts |= other._counts
         self._void |= other._void
 
@@ -80,7 +80,3 @@ class Overlaps:
             seed=seed,
             overlapping=True,
         )
-
-
-def _twice(id: str) -> DataError:
-    return DataError("the image is scored twice", place=id, hint="every image needs an id of its own")

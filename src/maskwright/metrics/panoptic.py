@@ -18,7 +18,7 @@ import numpy as np
 from maskwright.core.errors import DataError
 from maskwright.core.words import counted
 from maskwright.metrics.intervals import CONFIDENCE, Estimate, bootstrap
-from maskwright.metrics.scores import ratio
+from maskwright.metrics.scores import ratio, scored_twice
 
 SCHEMA = 1
 NOTHING = 0  # the segment number of pixels that belong to none: in the truth they count nowhere
@@ -64,7 +64,7 @@ class Panoptics:
     def add(self, id: str, truth: Segments, found: Segments) -> None:
         """Counts one image. Raises DataError when the sizes differ, or the image was counted before."""
         if id in self._counts:
-            raise DataError("the image is scored twice", place=id, hint="every image needs an id of its own")
+            raise scored_twice(id)
         if truth.map.shape != found.map.shape:
             what = f"the segments are on {found.map.shape} pixels (height, width), the true ones on {truth.map.shape}"
             raise DataError(what, place=id, hint="segments are scored on the original pixels")

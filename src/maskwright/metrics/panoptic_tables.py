@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from io import StringIO
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from maskwright.core.words import counted
 from maskwright.metrics.panoptic import GROUPS, MEASURES, PanopticScores
-from maskwright.metrics.tables import interval_cells
+from maskwright.metrics.tables import empty_table, interval_cells, plain
 
 
 def show(scores: PanopticScores, console: Console) -> None:
@@ -23,14 +21,12 @@ def show(scores: PanopticScores, console: Console) -> None:
 
 def text(scores: PanopticScores, width: int = 80) -> str:
     """What `show` prints, as plain text of at most `width` columns."""
-    out = StringIO()
-    show(scores, Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    return plain(lambda console: show(scores, console), width)
 
 
 def headline_table(scores: PanopticScores) -> Table:
     """PQ, SQ and RQ of all classes, and of things and stuff where there are both; each with its interval."""
-    table = Table(box=None, show_header=True, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = empty_table(header=True)
     table.add_column("", no_wrap=True)
     for measure in MEASURES:
         table.add_column(measure.upper(), justify="right", style="bold", no_wrap=True)
@@ -44,7 +40,7 @@ def headline_table(scores: PanopticScores) -> Table:
 
 def class_table(scores: PanopticScores) -> Table:
     """A line for each class that truth or prediction have."""
-    table = Table(box=None, show_header=True, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = empty_table(header=True)
     table.add_column("class", overflow="fold")
     for label in ("PQ", "SQ", "RQ", "matched", "missed", "wrong"):
         table.add_column(label, justify="right", no_wrap=True)

@@ -2,7 +2,7 @@
 
 Counts are kept per image, int (N, 3, C): pixels that truth and prediction have in common, true pixels, predicted
 pixels. Everything else is computed from them, so that scores read back from JSON can be restated, compared and
-tabulated again. To add a headline: its line in MEASURES and its formula in `_measures`.
+tabulated again. To add a headline: its line in MEASURES and its formula in `measures_of`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Scores:
         names = [n for n in MEASURES if n != "miou_foreground" or classes[0] == BACKGROUND]
         if rest.get("overlapping"):
             names.remove("pixel_accuracy")
-        estimates = bootstrap(counts, _measures(counts, names), resamples=resamples, seed=seed)
+        estimates = bootstrap(counts, measures_of(counts, names), resamples=resamples, seed=seed)
         headlines = dict(zip(names, estimates, strict=True))
         return cls(classes=classes, counts=counts, resamples=resamples, seed=seed, headlines=headlines, **rest)
 
@@ -247,42 +247,7 @@ class Scores:
                 writer.writerow([image.id, *accuracies, image.scored, image.void, *ious])
 
 
-def paired_difference(
-    a: Scores,
-    b: Scores,
-    headline: str = "miou",
-    *,
-    resamples: int = 1000,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> Estimate:
-    """How much better `a` is than `b` on the same images, with an interval: headline of a minus headline of b.
-
-    Each resample draws the same images for both, so what makes an image hard for both cancels out. Raises DataError
-    unless both were scored against the same truth: the same classes, images and true pixels.
-    """
-    if a.classes != b.classes or a.ids != b.ids or not np.array_equal(a.counts[:, 1], b.counts[:, 1]):
-        what = "two scores can only be compared on the same truth; " + _mismatch(a, b)
-        raise DataError(what, hint="score both models on the same images with the same class list")
-    measure = _measures(a.counts, [headline])
-
-    def difference(sums: np.ndarray) -> np.ndarray:
-        return measure(sums[:, 0]) - measure(sums[:, 1])
-
-    both = np.stack([a.counts, b.counts], axis=1)
-    return bootstrap(both, difference, resamples=resamples, confidence=confidence, seed=seed)[0]
-
-
-def _mismatch(a: Scores, b: Scores) -> str:
-    if a.classes != b.classes:
-        return "their classes differ"
-    if only := sorted(set(a.ids) ^ set(b.ids)):
-        return f"images in only one of them: {len(only)}, the first is `{only[0]}`"
-    first = a.ids[int(np.flatnonzero((a.counts[:, 1] != b.counts[:, 1]).any(axis=1))[0])]
-    return f"the true pixels of `{first}` differ"
-
-
-def _measures(counts: np.ndarray, names: list[str]) -> Callable[[np.ndarray], np.ndarray]:
+def measures_of(counts: np.ndarray, names: list[str]) -> Callable[[np.ndarray], np.ndarray]:
     """The statistic: float (B, 3, C) summed counts -> float (B, S), the named headlines.
 
     `miou_all` holds the share of the classes that the whole truth has fixed: a resample that misses a rare class must
@@ -315,6 +280,10 @@ def _iou(three: Any) -> np.ndarray:
 def _dice(three: Any) -> np.ndarray:
     common, truth, predicted = three
     return ratio(2.0 * common, truth.astype(np.float64) + predicted)
+
+
+def scored_twice(id: str) -> DataError:
+    return DataError("the image is scored twice", place=id, hint="every image needs an id of its own")
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

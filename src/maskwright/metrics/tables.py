@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -32,14 +33,12 @@ def show(scores: Scores, console: Console) -> None:
 
 def text(scores: Scores, width: int = 80) -> str:
     """What `show` prints, as plain text of at most `width` columns."""
-    out = StringIO()
-    show(scores, Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    return plain(lambda console: show(scores, console), width)
 
 
 def show_restated(restated: Restated, console: Console) -> None:
     """Prints another convention's numbers beside their floors, and its sentence."""
-    table = _table()
+    table = empty_table()
     table.add_column(no_wrap=True)
     table.add_column(justify="right", style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -53,10 +52,13 @@ def show_restated(restated: Restated, console: Console) -> None:
 
 def restated_text(restated: Restated, width: int = 80) -> str:
     """What `show_restated` prints, as plain text of at most `width` columns."""
+    return plain(lambda console: show_restated(restated, console), width)
+
+
+def plain(show: Callable[[Console], None], width: int) -> str:
+    """What is shown on a console, as plain text of at most `width` columns."""
     out = StringIO()
-    show_restated(
-        restated, Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
-    )
+    show(Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False))
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 
@@ -64,7 +66,7 @@ def headline_table(scores: Scores) -> Table:
     present = [c.truth_pixels > 0 for c in scores.per_class]
     first = scores.classes[0] == BACKGROUND
     numbers = {"present": sum(present), "classes": len(present), "foreground": sum(present[first:])}
-    table = _table()
+    table = empty_table()
     table.add_column(no_wrap=True)
     table.add_column(justify="right", style="bold")
     table.add_column(no_wrap=True)
@@ -85,7 +87,7 @@ def class_table(scores: Scores, *, width: int = 80, plain: bool = False) -> Tabl
     numbers = ("Dice", "precision", "recall", "truth %", "images") if width >= _NARROW else ("Dice", "images")
     name_width = min(max(len(name) for name in scores.classes), 28)
     bar_width = min(max(width - _NUMBERS - name_width, 4), 20)
-    table = _table(header=True)
+    table = empty_table(header=True)
     table.add_column("class", overflow="fold")
     table.add_column("IoU", justify="right", style="bold", no_wrap=True)
     table.add_column("", no_wrap=True, width=bar_width, style="cyan")
@@ -131,7 +133,7 @@ def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _table(*, header: bool = False) -> Table:
+def empty_table(*, header: bool = False) -> Table:
     return Table(box=None, show_header=header, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
 
 

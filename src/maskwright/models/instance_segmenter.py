@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from maskwright.core.types import VOID
 from maskwright.models.segmenter import normalization_of
+from maskwright.tasks.instance import IGNORED
 
 SMALLEST = 1.0  # pixels; thinner boxes cannot be learnt from
 
 
 class Layers(NamedTuple):
-    """Objects of a batch: layers uint8 (B, P, H, W) of their numbers (0 and VOID: none), and a table uint8 (B, P, 256) of
-    the class of each number, from 1."""
+    """Objects of a batch: layers uint8 (B, P, H, W) of their numbers (0 and VOID: none; IGNORED: counts nowhere), and a
+    table uint8 (B, P, 256) of the class of each number, from 1. See tasks/instance.py."""
 
     layers: Tensor
     table: Tensor
@@ -62,12 +62,15 @@ class InstanceSegmenter(nn.Module):
 
 
 def objects(targets: Layers) -> list[dict[str, Tensor]]:
-    """For each image boxes float (N, 4) tight around the masks, labels int64 (N,) and masks uint8 (N, H, W)."""
+    """For each image boxes float (N, 4) tight around the masks, labels int64 (N,) and masks uint8 (N, H, W).
+
+    And `ignored` uint8 (H, W), 1 where pixels count nowhere, for images that have any.
+    """
     return [_objects(layers, table) for layers, table in zip(targets.layers, targets.table, strict=True)]
 
 
 def _objects(layers: Tensor, table: Tensor) -> dict[str, Tensor]:
-    numbers = [torch.nonzero(classes[:VOID]).flatten() for classes in table]
+    numbers = [torch.nonzero(classes[:IGNORED]).flatten() for classes in table]
     numbers = [mine[mine > 0] for mine in numbers]
     label = torch.cat([classes[mine].long() for classes, mine in zip(table, numbers, strict=True)])
     mask = torch.empty((len(label), *layers.shape[1:]), dtype=torch.uint8, device=layers.device)
@@ -81,7 +84,9 @@ def _objects(layers: Tensor, table: Tensor) -> dict[str, Tensor]:
     if not kept.all():
         some = torch.nonzero(kept).flatten()
         boxes, label, mask = (part.index_select(0, some) for part in (boxes, label, mask))
-    return {"boxes": boxes, "labels": label, "masks": mask}
+    found = {"boxes": boxes, "labels": label, "masks": mask}
+    ignored = torch.eq(layers, IGNORED, out=torch.empty_like(layers)).amax(0)
+    return {**found, "ignored": ignored} if ignored.amax() else found
 
 
 def _first(seen: Tensor) -> Tensor:

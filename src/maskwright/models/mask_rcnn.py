@@ -17,13 +17,13 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from maskwright.core.errors import RecipeError
 from maskwright.models import encoders
+from maskwright.models.crowds import Heads, Proposals
 
 LEVELS = (
     "4",
@@ -101,7 +101,7 @@ def mask_rcnn(
     taken: list[int] = list(built.out_channels)[-len(LEVELS) :]  # type: ignore[arg-type]
     norm = nn.BatchNorm2d if heads == "v2" else None
     pyramid = FeaturePyramidNetwork(taken, channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm)
-    rpn = RegionProposalNetwork(
+    rpn = Proposals(
         _Anchors(tuple((side,) for side in anchors), (tuple(ratios),) * len(anchors)),
         _ProposalHead(channels, len(ratios), conv_depth=2 if heads == "v2" else 1),
         fg_iou_thresh=0.7,
@@ -112,7 +112,7 @@ def mask_rcnn(
         post_nms_top_n={"training": post_nms, "testing": post_nms_test},
         nms_thresh=rpn_nms,
     )
-    roi_heads = RoIHeads(
+    roi_heads = Heads(
         MultiScaleRoIAlign(list(LEVELS), output_size=7, sampling_ratio=2),
         _box_head(heads, channels),
         _BoxPredictor(1024, num_classes + 1),
@@ -138,8 +138,9 @@ class MaskRcnn(nn.Module):
         boxes float (N, 4): x0, y0, x1, y1     labels int64 (N,): 1 to C     scores float (N,): 0..1
         masks float (N, 1, M, M): probabilities inside the box
 
-    With targets (for each image boxes float (N, 4), labels int64 (N,), masks (N, H, W) of 0 and 1) a dict of losses, in
-    train and in eval mode alike.
+    With targets (for each image boxes float (N, 4), labels int64 (N,), masks (N, H, W) of 0 and 1; where there are pixels
+    that count nowhere, also `ignored` uint8 (H, W) of 0 and 1, see crowds.py) a dict of losses, in train and in eval mode
+    alike.
     """
 
     stride = 32
@@ -150,8 +151,8 @@ class MaskRcnn(nn.Module):
         self,
         encoder: nn.Module,
         pyramid: FeaturePyramidNetwork,
-        rpn: RegionProposalNetwork,
-        roi_heads: RoIHeads,
+        rpn: Proposals,
+        roi_heads: Heads,
         encoder_name: str,
         loss_weights: dict[str, float],
     ):

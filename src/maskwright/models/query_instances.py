@@ -70,7 +70,8 @@ class Mask2Former(nn.Module):
         masks float (N, 1, M, M): probabilities inside the box, each cell the mean of a few places in it
 
     With targets (for each image boxes float (N, 4), labels int64 (N,), masks (N, h, w) of 0 and 1, which may be smaller than
-    the input by what it was padded right and below) a dict of losses, in train and in eval mode alike.
+    the input by what it was padded right and below; where pixels count nowhere also `ignored` uint8 (h, w) of 0 and 1, see
+    query_losses.py) a dict of losses, in train and in eval mode alike.
 
     encoder: the backbone alone. options: those that make the same network anywhere.
     """

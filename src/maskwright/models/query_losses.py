@@ -2,6 +2,10 @@
 
 The losses of Cheng et al. 2022, "Masked-attention Mask Transformer": masks are compared at random points, most of them where
 the network is unsure (Kirillov et al. 2020, "PointRend"). All sizes below: B images, Q queries, C classes, N objects, P points.
+
+Pixels that count nowhere (crowds, void) teach nothing: no point there is compared, but for those of an object's own mask, and
+a query without an object whose mask lies mostly there is not told that it found nothing. Points that fall there are not
+drawn again elsewhere, and the network's attention sees those pixels like any others.
 """
 
 from __future__ import annotations
@@ -12,13 +16,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, grid_sample, softplus
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    grid_sample,
+    pad,
+    softplus,
+)
 
 from maskwright.core.errors import SetupError
+from maskwright.models.crowds import MOSTLY
 
 Targets = list[dict[str, Tensor]]
 Answer = tuple[Tensor, Tensor]  # class logits (B, Q, C + 1), the last for `nothing`, and mask logits (B, Q, h, w)
 Pairs = tuple[Tensor, Tensor]  # int64 (M,) each: queries, and the objects they were matched with
+NOT_TOLD = -100  # the class that cross_entropy leaves out
 
 
 @dataclass(frozen=True)
@@ -40,12 +53,13 @@ def losses(answers: Sequence[Answer], targets: Targets, size: tuple[int, int], s
     """The weighted losses class_loss, mask_loss and dice_loss, summed over the answers of a network's layers, the last first.
 
     targets: for each image labels int64 (N,), 1 to C, and masks (N, H, W) of 0 and 1, which may end before the input of
-    `size` does: what was padded right and below is compared to nothing.
+    `size` does: what was padded right and below is compared to nothing. Where pixels count nowhere, also `ignored` uint8
+    (H, W) of 0 and 1.
     """
     total: dict[str, Tensor] = {}
     for classes, masks in (answers[-1], *answers[:-1]):
         pairs = [matched(classes[i], masks[i], target, size, settings) for i, target in enumerate(targets)]
-        found = {"class_loss": _class_loss(classes, targets, pairs, settings.nothing)}
+        found = {"class_loss": _class_loss(classes, masks, targets, pairs, size, settings.nothing)}
         found |= _mask_losses(masks, targets, pairs, size, settings)
         for name, value in found.items():
             total[name] = total.get(name, 0.0) + getattr(settings, name) * value
@@ -62,11 +76,13 @@ def matched(
     """
     labels = target["labels"] - 1
     points = torch.rand(1, settings.points, 2, device=masks.device)
+    if "ignored" in target:
+        points = points[:, _at(target["ignored"][None].to(masks), points)[0] < 0.5]
     truth = _at(target["masks"].to(masks), points)
     drawn = _at(masks, points * _share(target, size, points))
     costs = {
         "class_loss": -classes.softmax(-1)[:, labels],
-        "mask_loss": (softplus(-drawn) @ truth.T + softplus(drawn) @ (1 - truth).T) / settings.points,
+        "mask_loss": (softplus(-drawn) @ truth.T + softplus(drawn) @ (1 - truth).T) / max(1, points.shape[1]),
         "dice_loss": _dice(drawn.sigmoid() @ truth.T, drawn.sigmoid().sum(-1)[:, None], truth.sum(-1)),
     }
     cost = sum(getattr(settings, name) * value for name, value in costs.items())
@@ -85,13 +101,34 @@ def assignment() -> Any:
     return linear_sum_assignment
 
 
-def _class_loss(classes: Tensor, targets: Targets, pairs: Sequence[Pairs], nothing: float) -> Tensor:
+def _class_loss(
+    classes: Tensor,
+    masks: Tensor,
+    targets: Targets,
+    pairs: Sequence[Pairs],
+    size: tuple[int, int],
+    nothing: float,
+) -> Tensor:
     wanted = torch.full(classes.shape[:2], classes.shape[2] - 1, dtype=torch.int64, device=classes.device)
-    for row, target, (queries, objects) in zip(wanted, targets, pairs, strict=True):
+    for row, own, target, (queries, objects) in zip(wanted, masks, targets, pairs, strict=True):
+        if "ignored" in target:
+            row[_on_ignored(own, target["ignored"], size)] = NOT_TOLD
         row[queries] = target["labels"][objects] - 1
+    if any("ignored" in target for target in targets) and bool((wanted == NOT_TOLD).all()):
+        return classes.sum() * 0.0  # a mean of nothing is no number
     weights = torch.ones(classes.shape[2], device=classes.device)
     weights[-1] = nothing
-    return cross_entropy(classes.flatten(0, 1), wanted.flatten(), weights)
+    return cross_entropy(classes.flatten(0, 1), wanted.flatten(), weights, ignore_index=NOT_TOLD)
+
+
+@torch.no_grad()
+def _on_ignored(masks: Tensor, ignored: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which masks, logits (Q, h, w), lie mostly on ignored pixels (H, W): bool (Q,). A mask without a pixel does not."""
+    right, below = size[1] - ignored.shape[1], size[0] - ignored.shape[0]
+    share = adaptive_avg_pool2d(pad(ignored.to(masks), (0, right, 0, below))[None], (masks.shape[1], masks.shape[2]))
+    inside = (masks > 0).to(masks)
+    area = inside.sum((1, 2))
+    return (area > 0) & ((inside * share).sum((1, 2)) >= MOSTLY * area)
 
 
 def _mask_losses(
@@ -106,13 +143,33 @@ def _mask_losses(
     with torch.no_grad():
         points = _unsure(drawn, share, settings)
         truth = _at(truth, points)
+        known = _known(targets, pairs, points)
     logits = _at(drawn, points * share)
     number = max(1, sum(len(target["labels"]) for target in targets))
-    likely = logits.sigmoid()
+    likely, apart = logits.sigmoid(), binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    if known is None:
+        mean = apart.mean(1)
+    else:
+        mean = (apart * known).sum(1) / known.sum(1).clamp(min=1)
+        likely, truth = likely * known, truth * known
     return {
-        "mask_loss": binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1).sum() / number,
+        "mask_loss": mean.sum() / number,
         "dice_loss": _dice((likely * truth).sum(-1), likely.sum(-1), truth.sum(-1)).sum() / number,
     }
+
+
+def _known(targets: Targets, pairs: Sequence[Pairs], points: Tensor) -> Tensor | None:
+    """1 for each of the points (M, P, 2) that counts or is the object's own, else 0: (M, P). None where all count."""
+    if not any("ignored" in target for target in targets):
+        return None
+    found = []
+    for target, (_, objects), own in zip(targets, pairs, points.split([len(q) for q, _ in pairs]), strict=True):
+        if "ignored" not in target:
+            found.append(torch.ones_like(own[..., 0]))
+            continue
+        unknown = target["ignored"] & (1 - target["masks"][objects])
+        found.append((_at(unknown.to(own), own) < 0.5).to(own))
+    return torch.cat(found)
 
 
 def _unsure(logits: Tensor, share: Tensor, settings: Settings) -> Tensor:

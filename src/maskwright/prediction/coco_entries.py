@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from hotcoco import mask as coco
 
@@ -74,6 +74,14 @@ def is_plain(drawn: Any, size: Sequence[int]) -> bool:
     return True
 
 
+def is_finite(value: Any) -> TypeGuard[float]:
+    """Whether a value of a JSON is a number that float64 can hold; true and false are none."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def box_of(entry: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
     """The `bbox` x, y, width, height of an entry, None where it has none. Raises Unusable."""
     box = entry.get("bbox")
@@ -83,6 +91,8 @@ def box_of(entry: Mapping[str, Any]) -> tuple[float, float, float, float] | None
         x, y, width, height = box
         if not (math.isfinite(x + y + width + height) and width >= 0 and height >= 0):
             raise Unusable("a `bbox` with numbers that are no box")
+    except OverflowError as error:
+        raise Unusable("a `bbox` with numbers that are no box") from error
     except (TypeError, ValueError) as error:
         raise Unusable("a `bbox` that is no list of four numbers") from error
     return x, y, width, height

@@ -18,8 +18,8 @@ from maskwright.core.words import counted
 from maskwright.data.formats import coco_json
 from maskwright.data.formats.coco_json import kind_of
 from maskwright.imaging import masks
-from maskwright.metrics.matching import Shapes
-from maskwright.prediction.coco_entries import Unusable, box_of, find, outline, run_lengths
+from maskwright.metrics.matching import Shapes, shapes
+from maskwright.prediction.coco_entries import Unusable, box_of, find, is_finite, outline, run_lengths
 from maskwright.prediction.coco_truth import Refusals, Truth
 
 _AT_ONCE = 400  # run-lengths checked together: few enough to stay in the cache
@@ -69,6 +69,7 @@ def checked(results: Results, truth: Truth, path: Path, allow_refused: bool) -> 
             notes.append(what)
     if results.elsewhere:
         notes.append(f"{counted(results.elsewhere, 'detection')} on images that are not scored left out")
+    notes += truth.notes
     found, drawn = results.shapes.drawn, truth.shapes.drawn
     if empty := len(truth.ids) - len(np.unique(results.shapes.image)):
         notes.append(
@@ -97,9 +98,10 @@ class _Columns:
         try:
             image, label = truth.positions[entry["image_id"]], truth.labels[entry["category_id"]]
             score, drawn = entry["score"], entry.get("segmentation")
-            if not -_INFINITE < score < _INFINITE:
-                raise Unusable("its `score` is not a finite number")
+            plain = type(score) is float and -_INFINITE < score < _INFINITE
         except (KeyError, TypeError):
+            plain = False
+        if not plain:
             image, label, score = _searched(entry, truth)
             drawn = entry.get("segmentation")
         size = truth.sizes[image]
@@ -135,25 +137,28 @@ class _Columns:
                 del column[i]
 
     def shapes(self) -> Shapes:
+        """A mask is as large as its pixels, a box as its sides say; one that follows from a mask is as large as that, as
+        in the reference implementation (`loadRes`)."""
         num = len(self.label)
         drawn = [i for i, rle in enumerate(self.rles) if rle is not None]
-        areas, boxes = np.zeros(num), np.zeros((num, 4))
-        rles = [self.rles[i] for i in drawn]
+        boxes = np.zeros((num, 4))
         given = np.array([box is not None for box in self.boxes], np.bool_)
         boxes[given] = np.array([box for box in self.boxes if box is not None], np.float64).reshape(-1, 4)
-        areas[:] = boxes[:, 2] * boxes[:, 3]
-        areas[drawn] = coco.area(rles)
+        box_areas = boxes[:, 2] * boxes[:, 3]
+        areas = box_areas.copy()
+        areas[drawn] = coco.area([self.rles[i] for i in drawn])
         bare = [i for i in drawn if not given[i]]
+        box_areas[bare] = areas[bare]
         boxes[bare] = coco.to_bbox([self.rles[i] for i in bare])
-        return Shapes(
-            image=np.array(self.image, np.int64),
-            label=np.array(self.label, np.int64),
-            boxes=boxes,
-            rles=self.rles,
+        return shapes(
+            np.array(self.image, np.int64),
+            np.array(self.label, np.int64),
+            boxes,
+            self.rles,
             drawn=np.isin(np.arange(num), drawn),
             areas=areas,
+            box_areas=box_areas,
             scores=np.array(self.score, np.float64),
-            crowd=np.zeros(num, np.bool_),
         )
 
 
@@ -175,6 +180,6 @@ def _searched(entry: Any, truth: Truth) -> tuple[int, int, float]:
     )
     if image is None or label is None:
         raise Unusable(f"no {'image' if image is None else 'category'} of the data set has its id")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not -_INFINITE < score < _INFINITE:
+    if not is_finite(score):
         raise Unusable("its `score` is not a finite number")
     return image, label, float(score)

@@ -22,10 +22,11 @@ from maskwright.data.formats.coco_json import kind_of
 from maskwright.data.formats.coco_photos import split_of
 from maskwright.data.formats.pairing import listed
 from maskwright.imaging import masks
-from maskwright.metrics.matching import Shapes
-from maskwright.prediction.coco_entries import Unusable, box_of, find, is_plain, outline, run_lengths
+from maskwright.metrics.matching import Shapes, shapes
+from maskwright.prediction.coco_entries import Unusable, box_of, find, is_finite, is_plain, outline, run_lengths
 
 _LONGEST_SIDE = 1_000_000
+_MOST_PIXELS = 2**32 - 1  # that run-lengths can count
 STATED = "the `area` that the labels state"
 
 
@@ -57,6 +58,7 @@ class Truth:
     positions: what a results file may call an image -> its position. sizes: [height, width] of each.
     classes: names; labels: what a results file may call a class -> its index.
     areas: words for the convention. others: what a results file may call images that are not scored.
+    notes: what a reader of the scores must know.
     """
 
     place: str
@@ -69,6 +71,7 @@ class Truth:
     areas: str
     refusals: Refusals
     others: Mapping[Any, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Outlines(Sequence[Any]):
@@ -142,7 +145,15 @@ def _read(path: Path) -> Truth:
     ids = tuple(name for name, _ in images.values())
     positions = _photos(document.images, positions) | positions
     labels = {name: index for index, name in enumerate(classes) if find(labels, name) is None} | labels
-    return Truth(str(path), ids, positions, sizes, classes, labels, columns.shapes(), areas, refusals)
+    notes = _notes(document.annotations)
+    return Truth(str(path), ids, positions, sizes, classes, labels, columns.shapes(), areas, refusals, notes=notes)
+
+
+def _notes(annotations: list[Any]) -> tuple[str, ...]:
+    """Says when objects have one id: they may be one and the same, as in a file that was joined with itself."""
+    given = [entry["id"] for entry in annotations if isinstance(entry, dict) and isinstance(entry.get("id"), int | str)]
+    more = len(given) - len(set(given))
+    return (f"{counted(more, 'true object')} with the id of another: each counts",) if more else ()
 
 
 def ends_of(path: PurePosixPath) -> set[str]:
@@ -231,7 +242,7 @@ class _Columns:
                 raise Unusable(str(why))
         if drawn is None and box is None:
             raise Unusable("neither a mask nor a box")
-        known = isinstance(area, int | float) and math.isfinite(area) and area >= 0
+        known = is_finite(area) and area >= 0
         if drawn is not None and (box is None or not known):
             drawn = run_lengths(drawn, size) if isinstance(drawn, list) else drawn
             box = coco.to_bbox(drawn).tolist() if box is None else box
@@ -249,14 +260,13 @@ class _Columns:
 
     def shapes(self) -> Shapes:
         num = len(self.label)
-        return Shapes(
-            image=np.array(self.image, np.int64),
-            label=np.array(self.label, np.int64),
-            boxes=np.array(self.boxes, np.float64).reshape(num, 4),
-            rles=Outlines(self.drawn, self.sizes),
+        return shapes(
+            np.array(self.image, np.int64),
+            np.array(self.label, np.int64),
+            np.array(self.boxes, np.float64).reshape(num, 4),
+            Outlines(self.drawn, self.sizes),
             drawn=np.array([drawn is not None for drawn in self.drawn], np.bool_),
             areas=np.array(self.areas, np.float64),
-            scores=np.ones(num),
             crowd=np.array(self.crowd, np.bool_),
         )
 
@@ -269,7 +279,11 @@ def _images(entries: list[Any], path: Path) -> dict[Any, tuple[str, list[int]]]:
         if not isinstance(id, int | str):
             raise DataError(f"`{where}` has no `id`", place=path)
         height, width = entry.get("height"), entry.get("width")
-        if not all(type(side) is int and 1 <= side <= _LONGEST_SIDE for side in (height, width)):
+        sides = (height, width)
+        if (
+            not all(type(side) is int and 1 <= side <= _LONGEST_SIDE for side in sides)
+            or math.prod(sides) > _MOST_PIXELS
+        ):
             raise DataError(f"`{where}` has no usable `height` and `width`", place=path)
         if id in images:
             raise DataError(f"two images have the id {id}", place=path)

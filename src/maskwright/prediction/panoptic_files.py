@@ -18,6 +18,7 @@ from maskwright.core.errors import DataError
 from maskwright.core.words import counted
 from maskwright.data.formats import coco_json
 from maskwright.data.formats.coco_json import kind_of
+from maskwright.data.formats.pairing import listed
 from maskwright.imaging import images
 from maskwright.imaging.objects import boxes_of, encoded
 from maskwright.metrics.panoptic import NOTHING, Panoptics, PanopticScores, Segments
@@ -65,13 +66,31 @@ def is_panoptic(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".json" and _MARK in coco_json.ends(path)
 
 
+def json_of(path: Path, but: Path | None = None) -> Path:
+    """The panoptic JSON at a path: itself, or the only one of a folder. but: a file that is not meant.
+
+    Raises DataError when a folder holds none, or several.
+    """
+    if not path.is_dir():
+        return path
+    names = [name for name in listed(path) if name.lower().endswith(".json")]
+    found = [path / name for name in names if is_panoptic(path / name)]
+    found = [file for file in found if but is None or file.resolve() != but.resolve()]
+    if len(found) == 1:
+        return found[0]
+    hint = f"give the one that is meant: {found[0]}" if found else "a panoptic JSON is scored against another"
+    raise DataError(f"holds {counted(len(found), 'panoptic JSON')}", place=path, hint=hint)
+
+
 def open_album(path: Path, folder: Path | None = None, like: Album | None = None) -> Album:
-    """A panoptic JSON. folder: of the PNGs; left out: beside it, named as it is. like: whose categories count where it
-    lists none, as predictions do. Raises DataError when it is no such file."""
+    """A panoptic JSON. folder: of the PNGs; left out: the one of its name beside it, else its own where they lie right beside
+    it. like: whose categories count where it lists none, as predictions do. Raises DataError when it is no such file."""
     tree, _ = coco_json.parsed(path)
     if not isinstance(tree, dict) or not isinstance(tree.get("annotations"), list):
         raise DataError(f"holds {kind_of(tree)} without a list of `annotations`: no panoptic JSON", place=path)
-    folder = path.with_suffix("") if folder is None else folder
+    if folder is None:
+        folder = path.with_suffix("")
+        folder = path.parent if not folder.exists() and _pngs_of(tree, path.parent) else folder
     if not folder.is_dir():
         raise DataError("not a folder", place=folder, hint="the PNGs lie in a folder with the name of the JSON")
     found: dict[Any, Path] = {}
@@ -92,13 +111,20 @@ def open_album(path: Path, folder: Path | None = None, like: Album | None = None
     return Album(path, classes, things, labels, found, segments, names)
 
 
+def _pngs_of(tree: Any, folder: Path) -> bool:
+    """Whether the first PNG that a panoptic JSON names lies right in a folder."""
+    first = next(iter(tree["annotations"]), None)
+    name = first.get("file_name") if isinstance(first, dict) else None
+    return isinstance(name, str) and (folder / Path(name).name).is_file()
+
+
 def evaluate(found: Path, truth: Path, *, allow_refused: bool = False, resamples: int = 1000) -> PanopticScores:
-    """Panoptic quality of one panoptic JSON against another. Classes are matched by name, images by their photos' names where
-    both list them, else by id.
+    """Panoptic quality of one panoptic JSON against another, or that of a folder. Classes are matched by name, images by their
+    photos' names where both list them, else by id.
 
     Raises DataError when an image of the truth is not there (unless `allow_refused`: it is left out), or a class is not.
     """
-    true = open_album(truth)
+    true = open_album(json_of(truth, but=found))
     ours = open_album(found, like=true)
     unknown = [name for name in ours.classes if name not in true.classes]
     partners = _partners(true, ours)

@@ -23,9 +23,9 @@ from maskwright.core.table import Data
 from maskwright.core.types import Instances, Record
 from maskwright.core.words import counted
 from maskwright.imaging.objects import Objects, objects_of
-from maskwright.metrics import decided
+from maskwright.metrics import decided, matching
 from maskwright.metrics.intervals import Estimate, resampled
-from maskwright.metrics.matching import MOST, THRESHOLDS, Matches, outside, packed, taken
+from maskwright.metrics.matching import MOST, THRESHOLDS, Matches
 from maskwright.prediction.evaluation import THREADS, ordered
 from maskwright.prediction.instance_evaluation import FEWER, MANY, class_table
 from maskwright.prediction.instances import InstancePredictor
@@ -91,18 +91,17 @@ class Found:
         there = position[look.detection] >= 0
         iou = look.iou[there] - (TINY if metric in decided.STRICT else 0)
         pairs = (position[look.detection[there]], look.thing[there], iou)
-        uncounted = outside(self.truth_areas) | self.truth_crowd
-        hits, ignored = taken(pairs, rank, self.truth_crowd, uncounted, outside(look.areas[kept].astype(np.float64)))
-        return Matches(
-            image=self.image[kept].astype(np.int32),
-            label=self.label[kept].astype(np.int32),
-            score=self.score[kept].astype(np.float64),
-            rank=rank.astype(np.uint8),
-            hits=packed(hits),
-            ignored=packed(ignored),
-            truth_image=self.truth_image.astype(np.int32),
-            truth_label=self.truth_label.astype(np.int32),
-            truth_counts=np.packbits(~uncounted, axis=0, bitorder="little")[0],
+        return matching.settled(
+            pairs,
+            rank,
+            look.areas[kept],
+            self.truth_areas,
+            self.truth_crowd,
+            image=self.image[kept],
+            label=self.label[kept],
+            score=self.score[kept],
+            truth_image=self.truth_image,
+            truth_label=self.truth_label,
         )
 
 

@@ -138,12 +138,13 @@ def assemble(recipe: Recipe, prepared: Prepared, run: Run, *, resume: bool = Fal
     segmenter = wrapped(network, description.normalization, recipe.task)
     task.equip(segmenter, recipe, classes, prepared)
     segmenter = device.place(segmenter)
+    before = device.peak_memory()
     with memory_explained(recipe.train, lambda: "the trial step before the training"):
         recipe = _with_batch(recipe, segmenter, device, len(prepared.train), settled.get("batch"))
         loader = make_loader(recipe, prepared.train)
         _hold_norms(recipe, network, loaded, loader.batch)
         predictor = task.predictor(segmenter, description)
-        measured = _estimate(segmenter, recipe, device, prepared, predictor, loader, settled)
+        measured = _estimate(segmenter, recipe, device, prepared, predictor, loader, settled, before)
     following = Plan(
         plan.stretches(recipe.train, measured.epochs, network),
         len(loader),
@@ -272,6 +273,7 @@ def _estimate(
     predictor: AnyPredictor,
     loader: Loader,
     settled: Mapping[str, Any],
+    before: int,
 ) -> Estimate:
     """How long it takes; a resumed training keeps the length and the validations that were settled on when it began."""
     few = prepared.val.select(np.arange(min(TRIAL_IMAGES, len(prepared.val))))
@@ -291,6 +293,8 @@ def _estimate(
         batches_per_epoch=len(loader),
         validate_some=validate_some,
         num_validation=len(prepared.val),
+        before=before,
+        cached=loader.samples.cache_bytes if loader.samples.where == "memory" else 0,
     )
     if not settled:
         return measured

@@ -57,7 +57,13 @@ class Augmenter:
         self, image: np.ndarray, layers: np.ndarray, table: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The same for layers of object numbers uint8 (P, h, w) and their table uint8 (P, 256), the class of each, from 1."""
-        image, layers, mirrored = self._moved(image, layers, rng)
+        used = int(np.flatnonzero(layers.reshape(len(layers), -1).max(axis=1)).max(initial=0)) + 1
+        image, moved, mirrored = self._moved(image, layers[:used], rng)
+        if used == len(layers):
+            layers = moved
+        else:  # empty layers have nothing to move: most samples need fewer than the fullest does
+            layers = np.zeros((len(layers), *moved.shape[1:]), np.uint8)
+            layers[:used] = moved
         if mirrored:
             table = np.where(table > 0, self.swap[table - 1] + 1, 0).astype(np.uint8)
         return image, layers, table

@@ -11,7 +11,7 @@ import torch
 @dataclass(frozen=True)
 class Batch:
     """images: uint8 (B, 3, H, W) in channels_last memory. targets: uint8 (B, H, W) of class indices and VOID, masks
-    (B, C, H, W) of 0, 1 and VOID, or layers (B, P, H, W) of object numbers, 0 and VOID for none.
+    (B, C, H, W) of 0, 1 and VOID, or layers (B, P, H, W) of object numbers as in tasks/instance.py.
 
     ids: of the records, in this order. The tensors are the caller's for as long as they are kept.
     others: of a batch that `mixup` mixed: the targets of the images that weigh 1 - `share` in it.

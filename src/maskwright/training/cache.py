@@ -27,6 +27,7 @@ from maskwright.core.table import Data
 from maskwright.core.types import Record
 from maskwright.core.words import counted
 from maskwright.imaging import images
+from maskwright.training import enlarge
 from maskwright.training.geometry import Fit
 from maskwright.training.truth import LabelMaps, Shapes, Truth
 
@@ -113,6 +114,11 @@ class Samples:
             _check_size(image.shape[:2], record)
             return image, *self.truth.read(record, None)
         how = "squash" if self.fit == "crop" else self.fit  # a scaled image fills its own size
+        fitting = images.plan(record.size, size, how)
+        if enlarge.enlarges(fitting):
+            image = images.read(record.image, upright=record.upright)
+            _check_size(image.shape[:2], record)
+            return enlarge.fit(image, fitting), *self.truth.read(record, fitting)
         image, fitting = images.read_fitted(record.image, size, how, upright=record.upright)
         _check_size(fitting.original, record)
         return image, *self.truth.read(record, fitting)

@@ -45,10 +45,14 @@ def estimate(
     batches_per_epoch: int,
     validate_some: Callable[[], float],
     num_validation: int,
+    before: int,
+    cached: int,
 ) -> Estimate:
     """Times a few steps on random pixels and a few validation images, and settles the number of epochs.
 
     validate_some: predicts and scores a few images and returns the seconds one of them takes.
+    before: bytes that were held (`Device.peak_memory`) before the first trial step. cached: bytes of samples that will be
+    kept in memory.
     Validation may cost as much time as the training itself; beyond that it runs every few epochs.
     """
     settings = recipe.train
@@ -65,12 +69,24 @@ def estimate(
         seconds = 60 * (settings.minutes or DEFAULT_MINUTES)
         epochs = min(MOST_EPOCHS, max(1, int(seconds / each)))
     every = min(every, epochs)
-    return Estimate(epochs, epochs * each, step_seconds, validation, every, device.peak_memory_gb(), batch)
+    memory = grown(before, device, tasks.of(recipe).SCATTER) + cached
+    return Estimate(epochs, epochs * each, step_seconds, validation, every, memory / 1e9, batch)
+
+
+def grown(before: int, device: Device, scatter: float) -> int:
+    """Bytes that a training will hold, after trial steps. before: bytes that were held when they began.
+
+    On a CPU the heap of a network whose steps differ in size grows `scatter` times as much over hundreds of steps as over
+    a few, as blocks of one size leave gaps that those of another do not fill; torch's count on a GPU leaves gaps out.
+    """
+    peak = device.peak_memory()
+    return peak if device.device.type == "cuda" else before + int(scatter * (peak - before))
 
 
 def trial_steps(segmenter: AnySegmenter, recipe: Recipe, device: Device, batch: int, repeats: int) -> list[float]:
     """Seconds of training steps on random pixels; the segmenter and the random state are left as they were."""
     state = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state(device.device) if device.device.type == "cuda" else None
     trial = copy.deepcopy(segmenter).train()
     average = copy.deepcopy(segmenter) if recipe.train.ema else None
     optimizer = torch.optim.AdamW(trial.parameters(), lr=0.0)  # two moments: the most memory an optimiser of ours takes
@@ -89,4 +105,6 @@ def trial_steps(segmenter: AnySegmenter, recipe: Recipe, device: Device, batch: 
         times.append(time.perf_counter() - began)
     del average
     torch.set_rng_state(state)
+    if cuda is not None:
+        torch.cuda.set_rng_state(cuda, device.device)
     return times

@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskwright.bundles.bundle import PLAIN, Description
+from maskwright.bundles.bundle import Description
 from maskwright.core import events
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.recipe import Recipe
 from maskwright.core.table import Data
-from maskwright.core.types import ObjectNetwork
+from maskwright.core.types import VOID, ObjectNetwork
 from maskwright.data.prepare import Prepared
 from maskwright.imaging.objects import has_objects, objects_of
 from maskwright.imaging.palette import after_nothing, class_colours
 from maskwright.metrics.instance_scores import InstanceScores
-from maskwright.models import INSTANCE_MODELS
 from maskwright.models.instance_segmenter import InstanceSegmenter, Layers
 from maskwright.prediction import with_torch
 from maskwright.prediction.evaluation import THREADS, ordered
@@ -27,26 +26,16 @@ from maskwright.training import mix
 from maskwright.training import truth as truths
 from maskwright.training.truth import Truth
 
-TRIAL_OBJECTS = 8  # of an image of a trial step
+TRIAL_OBJECTS = 40  # of an image of a trial step: as many masks to draw as once proposals have learnt to lie on objects
+SCATTER = 1.5  # see `estimate.grown`; the masks of each step are another number
 MANY_PLANES = 16  # objects over each other: beyond, samples are large
 
 
 def check(recipe: Recipe) -> None:
-    """Raises RecipeError for what this task does not know."""
-    if recipe.multilabel:
-        hint = "leave out `multilabel`: objects may overlap anyway"
-        raise RecipeError("is for models that label pixels", place="multilabel", hint=hint)
-    if recipe.loss != type(recipe).model_fields["loss"].default:
-        weights = [option for option in INSTANCE_MODELS.options(recipe.model.name) if option.endswith("_loss")]
-        hint = f"weigh them in `model`: {', '.join(weights)}"
-        raise RecipeError("networks that find objects have losses of their own", place="loss", hint=hint)
+    """Raises RecipeError for what this task does not know; keys of pixels alone no such recipe has (`core.recipe`)."""
     if recipe.fit == "crop":
         hint = "`pad` keeps the aspect of whole images"
         raise RecipeError("objects are found in whole images", place="fit", hint=hint)
-    if recipe.base_size is not None:
-        raise RecipeError("is for `fit: crop`", place="base_size", hint="leave it out")
-    if recipe.tta.model_dump() != PLAIN:
-        raise RecipeError("is for models that label pixels", place="tta", hint="leave it out")
     mix.check(recipe.mix)
     for number, entry in enumerate(recipe.mix):
         if entry.name == "copy_paste":
@@ -100,7 +89,7 @@ def trial_targets(segmenter: InstanceSegmenter, recipe: Recipe, images: torch.Te
     number, (height, width) = len(images), images.shape[2:]
     layers = torch.zeros((number, 1, height, width), dtype=torch.uint8, device=images.device)
     table = torch.zeros((number, 1, 256), dtype=torch.uint8, device=images.device)
-    rows, columns = 2, TRIAL_OBJECTS // 2
+    rows, columns = 5, TRIAL_OBJECTS // 5
     for index in range(TRIAL_OBJECTS):
         top, left = index // columns * height // rows, index % columns * width // columns
         layers[:, 0, top : top + height // rows * 3 // 4, left : left + width // columns * 3 // 4] = index + 1
@@ -140,9 +129,12 @@ def colours(recipe: Recipe, names: tuple[str, ...]) -> np.ndarray:
 
 
 def flat(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The labels of a sample as one map of class numbers, to be shown: objects of later layers lie on top."""
+    """The labels of a sample as one map of class numbers, to be shown: objects of later layers lie on top.
+
+    VOID where no object is and pixels count nowhere.
+    """
     layers, table = arrays
-    shown = np.zeros(layers.shape[1:], np.uint8)
+    shown = np.where((layers == instance.IGNORED).any(axis=0), VOID, 0).astype(np.uint8)
     for layer, of in zip(layers, table, strict=True):
         kinds = of[layer]
         shown = np.where(kinds > 0, kinds, shown)

@@ -25,6 +25,8 @@ from maskwright.training import mix
 from maskwright.training.losses import criterion
 from maskwright.training.truth import ClassMasks, LabelMaps, Truth
 
+SCATTER = 1.0  # see `estimate.grown`: all steps are alike
+
 
 def check(recipe: Recipe) -> None:
     """Raises RecipeError for what this task does not know."""

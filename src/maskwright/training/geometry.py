@@ -140,7 +140,7 @@ def _tilted(flat: Place, px: float, py: float, about: tuple[float, float]) -> Pl
 def warp(image: np.ndarray, labels: np.ndarray, place: Place, size: tuple[int, int]) -> Sample:
     """Image (linear) and labels (nearest) seen from `place`. May hand back the arrays it was given, or views of them."""
     if place.is_copy:
-        return _copy(image, place, size, PAD_COLOUR), _each(labels, lambda plane: _copy(plane, place, size, VOID))
+        return _copied(image, labels, place, size)
     rows, columns = _seen(place, image.shape[:2], size)
     place = place.within(columns.start, rows.start)
     image, labels = image[rows, columns], labels[..., rows, columns]
@@ -196,19 +196,25 @@ def _scratch(name: str, size: tuple[int, int]) -> np.ndarray | None:
     return block[:needed].reshape(*size, 4)
 
 
-def _copy(source: np.ndarray, place: Place, size: tuple[int, int], border: Any) -> np.ndarray:
+def _copied(image: np.ndarray, labels: np.ndarray, place: Place, size: tuple[int, int]) -> Sample:
     """Whole pixels moved, and mirrored when the place is."""
-    (height, width), (h, w) = size, source.shape[:2]
+    height, width = image.shape[:2]
     top, left = int(place.y0), int(place.x0)
     if place.flipped:
-        source, left = cv2.flip(source, 1), w - 1 - left
-    if (top, left, height, width) == (0, 0, h, w):
-        return source
+        image, left = cv2.flip(image, 1), width - 1 - left
+        labels = cv2.flip(labels.reshape(-1, width), 1).reshape(labels.shape)  # all planes at once
+    if (top, left, *size) == (0, 0, height, width):
+        return image, labels
+    return _window(image, top, left, size, PAD_COLOUR), _each(labels, lambda it: _window(it, top, left, size, VOID))
+
+
+def _window(source: np.ndarray, top: int, left: int, size: tuple[int, int], border: Any) -> np.ndarray:
+    height, width = size
     window = source[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if window.shape[:2] == size:
         return np.ascontiguousarray(window)
     canvas = np.empty((*size, *source.shape[2:]), np.uint8)
-    canvas[:] = border
+    canvas.reshape(height, -1)[:] = np.tile(np.uint8(border), width)  # a row at a time is fast, a pixel of three is not
     top, left = max(-top, 0), max(-left, 0)
     canvas[top : top + window.shape[0], left : left + window.shape[1]] = window
     return canvas

@@ -22,7 +22,8 @@ from torch import Tensor
 from maskwright.core.errors import RecipeError
 from maskwright.core.recipe import Entry, check_entry
 from maskwright.core.registry import suggestion
-from maskwright.core.types import BACKGROUND, VOID
+from maskwright.core.types import BACKGROUND
+from maskwright.tasks.instance import MOST
 from maskwright.training import MIXES
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def copy_paste(
 ) -> Mix:
     """Objects of another sample laid over: about half of them (Ghiasi 2021); of label maps all pixels of half the classes.
 
-    Void pixels of the other sample stay behind; void below what is pasted becomes known. Objects below lose the pixels that
-    are covered; one without any left is gone.
+    Void pixels and crowds of the other sample stay behind; those below what is pasted become known. Objects below lose the
+    pixels that are covered; one without any left is gone.
 
     chance: share of the samples that get some.
     classes: that may be pasted; left out: all but the background.
@@ -276,7 +277,7 @@ def _moved_in(layers: np.ndarray, kinds: np.ndarray, taken: np.ndarray) -> tuple
 
     kinds: (P, 256), the class of each number that is to be moved, else 0. taken: bool (P, 256), numbers that are not free.
     """
-    free = [np.flatnonzero(~used[1:VOID]) + 1 for used in taken]
+    free = [np.flatnonzero(~used[1 : MOST + 1]) + 1 for used in taken]
     moved, added = np.zeros_like(layers), np.zeros_like(kinds)
     waiting: list[tuple[int, int]] = []
     for plane, classes in enumerate(kinds):

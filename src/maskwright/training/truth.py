@@ -65,6 +65,8 @@ class ClassMasks:
 class Layers:
     """Objects: layers uint8 (P, h, w) of their numbers, and a table uint8 (P, 256) of the class of each, from 1.
 
+    Crowds and void pixels have a number of their own, see tasks/instance.py.
+
     classes: of the data. planes: P, as many as the image with the most objects over each other needs.
     """
 

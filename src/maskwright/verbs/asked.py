@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from maskwright.core.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from maskwright.core.table import Data
+    from maskwright.data.split import Split
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Asked:
     def images(self, model: Path | None = None) -> tuple[Data, int]:
         """The labelled images, inspected, and how many items were refused. model: whose recipe and split are used."""
         if self.data.endswith((".yaml", ".yml")):
-            return self._of_recipe()
+            return self._of_recipe(model)
         from maskwright.core import events
         from maskwright.core import recipe as recipes
         from maskwright.data import edit
@@ -60,11 +63,10 @@ class Asked:
             ids = [record.id for record in found if splits.role_of(record.split) == part]
         else:
             ids = list(found.ids)
-        if trained is not None and (seen := len(set(trained.train) & set(ids))):
-            events.warn(f"{seen} of {counted(len(ids), 'image')} trained the model: the scores flatter it")
+        _warn_of_trained(trained, ids)
         return self._not_empty(edit.select(found, ids), part or "all"), gathered.ledger.num_refused
 
-    def _of_recipe(self) -> tuple[Data, int]:
+    def _of_recipe(self, model: Path | None) -> tuple[Data, int]:
         from maskwright.core import recipe as recipes
         from maskwright.data.prepare import prepare
         from maskwright.verbs.train import mistakes_placed
@@ -74,6 +76,7 @@ class Asked:
             prepared = prepare(recipe)
         parts = {"train": prepared.train, "val": prepared.val, "test": prepared.test, "all": prepared.data}
         part = self.part or "val"
+        _warn_of_trained(_run_split(model), parts[part].ids)
         return self._not_empty(parts[part], part), prepared.ledger.num_refused
 
     def _not_empty(self, data: Data, part: str) -> Data:
@@ -87,28 +90,47 @@ class Asked:
     def _source(self, model: Path | None) -> dict[str, Any]:
         """The data source, read as the model's own recipe read its data, unless format or options are given."""
         from maskwright.bundles import bundle as bundles
+        from maskwright.core import events
         from maskwright.core import recipe as recipes
         from maskwright.data.open import recognise
 
         source: dict[str, Any] = {"path": self.data}
         name = self.format or recognise(Path(self.data))[0]
         options = recipes.as_pairs(self.option)
-        if model is not None and model.is_dir():
-            recipe_file = bundles.load(model).path / bundles.RECIPE
-            for known in recipes.load(recipe_file).data if recipe_file.is_file() else []:
-                if known.format is None or known.format.name == name:
-                    source |= {"classes": known.classes, "keep": known.keep, "components": known.components}
-                    options = {**(known.format.options if known.format else {}), **options}
-                    break
+        home = _bundle_of(model)
+        recipe_file = None if home is None else home / bundles.RECIPE
+        for known in recipes.load(recipe_file).data if recipe_file is not None and recipe_file.is_file() else []:
+            if known.format is None or known.format.name == name:
+                source |= {"classes": known.classes, "keep": known.keep, "components": known.components}
+                options = {**(known.format.options if known.format else {}), **options}
+                if model is not None and model.is_file():
+                    events.say(f"labels are read as {recipe_file} says, which lies beside the model")
+                break
         return {**source, "format": {"name": name, **options}}
 
 
-def _run_split(model: Path | None) -> Any:
+def _run_split(model: Path | None) -> Split | None:
     """The split of the run that a bundle lies in, or None."""
-    from maskwright.bundles import bundle as bundles
     from maskwright.data import split as splits
 
-    if model is None or not model.is_dir():
-        return None
-    file = bundles.load(model).path.parent / "split.json"
-    return splits.load(file) if file.is_file() else None
+    home = _bundle_of(model)
+    file = None if home is None else home.parent / "split.json"
+    return splits.load(file) if file is not None and file.is_file() else None
+
+
+def _bundle_of(model: Path | None) -> Path | None:
+    """The bundle that a model is, or that its model.onnx lies in; None: it is a file by itself."""
+    from maskwright.bundles import bundle as bundles
+
+    if model is not None and model.is_dir():
+        return bundles.load(model).path
+    inside = model is not None and model.name == bundles.ONNX and bundles.is_bundle(model.parent)
+    return model.parent if model is not None and inside else None
+
+
+def _warn_of_trained(trained: Split | None, ids: Sequence[str]) -> None:
+    """Says when images that are scored trained the model. trained: the split of its run."""
+    from maskwright.core import events
+
+    if trained is not None and (seen := len(set(trained.train) & set(ids))):
+        events.warn(f"{seen} of {counted(len(ids), 'image')} trained the model: the scores flatter it")

@@ -238,6 +238,6 @@ def _is_folder_of_maps(path: Path) -> bool:
     if not path.is_dir() or bundles.is_bundle(path) or bundles.is_bundle(path / "bundle"):
         return False
     if (path / "run.json").is_file():
-        hint = f"`maskwright runs` says why; go on with: maskwright train {path} --resume"
+        hint = f"`maskwright runs {path.parent}` says why; go on with: maskwright train {path} --resume"
         raise ModelError("is a run without a bundle: it has not finished", place=path, hint=hint)
     return True

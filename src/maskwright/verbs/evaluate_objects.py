@@ -98,10 +98,14 @@ def of_model(predictor: InstancePredictor, model: str, asked: Asked, convention:
 
 def of_another_tool(model: str, asked: Asked, convention: str | None) -> EvaluatedObjects:
     """Scores of a COCO results file, a panoptic JSON, a submission in CSV, or a folder of object-number maps."""
+    from maskwright.bundles import bundle as bundles
     from maskwright.core.errors import RecipeError
     from maskwright.metrics import CONVENTIONS
 
     kind = Path(model).suffix.lower()
+    if bundles.is_bundle(model) or bundles.is_bundle(Path(model) / "bundle") or kind == ".onnx":
+        hint = "leave it out: what a model finds is scored as its kind is"
+        raise RecipeError("is for a folder of object-number maps", place="--objects", hint=hint)
     if convention is not None and (convention in CONVENTIONS or kind != ".json"):
         raise RecipeError("does nothing for objects that another tool found", place="--convention")
     if kind == ".json":

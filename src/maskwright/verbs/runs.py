@@ -57,6 +57,7 @@ def runs(folder: str = "runs") -> Listed:
     folder
         where the runs are.
     """
+    import shlex
     from pathlib import Path
 
     from maskwright.bundles import runs as run_folders
@@ -64,7 +65,8 @@ def runs(folder: str = "runs") -> Listed:
     found = list(run_folders.all_runs(Path(folder)))
     rows = [_row(run) for run in found]
     finished = [row for row in rows if row["status"] == "finished"]
-    following = [f"maskwright report {finished[-1]['path']}"] if finished else [] if rows else ["maskwright train PATH"]
+    train = "maskwright train PATH" if folder == "runs" else f"maskwright train PATH --out {shlex.quote(folder)}"
+    following = [f"maskwright report {finished[-1]['path']}"] if finished else [] if rows else [train]
     return Listed(folder, rows, following)
 
 

@@ -328,6 +328,7 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
         position = loop.train(
             parts.segmenter, parts.loader, parts.optimizer, parts.device, parts.plan, parts.recipe.train, parts.validate
         )
+        memory = parts.device.peak_memory_gb()  # of the training, as estimated: scoring comes later
         seen = [snapshots.Sample(*sample) for sample in finish.augmented(parts, snapshots.NUM_TRAIN)]
     parity = finish.bundle(parts, parts.recipe, prepared, run)
     final = predictor.load(run.bundle)
@@ -342,7 +343,7 @@ def _train(recipe: Recipe, run: Run, resume: bool) -> Trained:
     snapshots.write(run.path / "pictures", seen, final, shown, colours, loss)
     if recipe.watch:
         watch.write(run, final, watched, recipe.watch)
-    actual = {"seconds": round(position.seconds, 1), "memory_gb": round(parts.device.peak_memory_gb(), 2)}
+    actual = {"seconds": round(position.seconds, 1), "memory_gb": round(memory, 2)}
     promised = parts.estimate.seconds * position.epoch / parts.estimate.epochs  # of the epochs that were needed
     estimate = {**asdict(parts.estimate), "seconds": promised}
     run.write_record(actual=actual, export={"onnx": asdict(parity)}, estimate=estimate, ended=position.ended)

@@ -1,0 +1,83 @@
+"""How much better one model is than another on the same images: of pixels or of objects, with an interval.
+
+    paired_difference(Scores.from_json(...), Scores.from_json(...), "miou")
+
+Each resample draws the same images for both, so what makes an image hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maskwright.core.errors import DataError
+from maskwright.metrics.instance_scores import InstanceScores, statistic_of
+from maskwright.metrics.intervals import CONFIDENCE, Estimate, bootstrap, resampled
+from maskwright.metrics.matching import Kind, Matches
+from maskwright.metrics.precision_recall import MEASURES
+from maskwright.metrics.scores import Scores, measures_of
+
+AnyScores = Scores | InstanceScores
+
+
+def paired_difference(
+    a: AnyScores,
+    b: AnyScores,
+    headline: str | None = None,
+    *,
+    resamples: int = 1000,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Estimate:
+    """Headline of a minus headline of b, with its interval. headline: left out: the first that `a` has.
+
+    Raises DataError unless both have the headline and were scored against the same truth: the same classes and images in
+    the same order, and the same true pixels or objects.
+    """
+    name = next(iter(a.headlines)) if headline is None else headline
+    if name not in a.headlines or name not in b.headlines:
+        common = [known for known in a.headlines if known in b.headlines]
+        hint = f"it can be {', '.join(common)}" if common else "one is of pixels, the other of objects"
+        raise DataError(f"the two scores do not both have `{name}`", hint=hint)
+    if mismatch := _mismatch(a, b, name):
+        what = f"two scores can only be compared on the same truth; {mismatch}"
+        raise DataError(what, hint="score both models on the same images with the same class list")
+    if isinstance(a, InstanceScores) and isinstance(b, InstanceScores):
+        kind, column = _kind(name), list(MEASURES).index(name.partition("_")[2])
+        ours, theirs = (statistic_of(scores.matches[kind], len(a.classes)) for scores in (a, b))
+
+        def of_weights(weights: np.ndarray) -> np.ndarray:
+            return (ours(weights) - theirs(weights))[:, column, None]
+
+        return resampled(len(a.ids), of_weights, resamples=resamples, confidence=confidence, seed=seed)[0]
+    assert isinstance(a, Scores)
+    assert isinstance(b, Scores)
+    measure = measures_of(a.counts, [name])
+
+    def of_sums(sums: np.ndarray) -> np.ndarray:
+        return measure(sums[:, 0]) - measure(sums[:, 1])
+
+    both = np.stack([a.counts, b.counts], axis=1)
+    return bootstrap(both, of_sums, resamples=resamples, confidence=confidence, seed=seed)[0]
+
+
+def _kind(name: str) -> Kind:
+    return "mask" if name.startswith("mask") else "box"
+
+
+def _mismatch(a: AnyScores, b: AnyScores, name: str) -> str | None:
+    """Why the two were not scored against the same truth. name: a headline that both have, so both are of one kind."""
+    if a.classes != b.classes:
+        return "their classes differ"
+    if only := sorted(set(a.ids) ^ set(b.ids)):
+        return f"images in only one of them: {len(only)}, the first is `{only[0]}`"
+    if a.ids != b.ids:
+        return "their images are in different orders"
+    if isinstance(a, InstanceScores) and isinstance(b, InstanceScores):
+        one, other = a.matches[_kind(name)], b.matches[_kind(name)]
+        true = [n for n in Matches.__slots__ if n.startswith("truth")]
+        same = all(np.array_equal(getattr(one, n), getattr(other, n)) for n in true)
+        return None if same else "their true objects differ"
+    assert isinstance(a, Scores)
+    assert isinstance(b, Scores)
+    changed = (a.counts[:, 1] != b.counts[:, 1]).any(axis=1)
+    return f"the true pixels of `{a.ids[int(changed.argmax())]}` differ" if changed.any() else None
