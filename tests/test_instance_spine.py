@@ -129,11 +129,11 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained: Any, p
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"dice": 1.0}}, "loss: .*losses of their own"),
     ({"loss": "dice"}, "loss: .*losses of their own"),
-    ({"tta": True}, "tta: is for models that label pixels"),
+    ({"tta": True}, "tta: objects are found at one size"),
     ({"fit": "crop"}, "fit: .*whole images"),
     ({"base_size": 128}, "base_size"),
     ({"multilabel": True}, "multilabel"),
-    ({"tta.flip": True}, "tta"),
+    ({"tta.scales": [0.5, 1.0]}, "tta: objects are found at one size"),
     ({"mix": ["mixup"]}, r"mix\.0"),
     ({"mix": ["cutmix"]}, r"mix\.0"),
     ({"mix": [{"name": "copy_paste", "blnd": 1}]}, r"mix\.0\.blnd: unknown option"),

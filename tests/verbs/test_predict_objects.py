@@ -112,7 +112,7 @@ def test_the_panoptic_view(photos: Path, tmp_path: Path, capsys: pytest.CaptureF
         ("finder", ["--cutout", "cat"], "--cutout: is for models that label pixels"),
         ("finder", ["--probabilities", "npz"], "--probabilities: is for models that label pixels"),
         ("finder", ["--tiles"], "--tiles: is for models that label pixels"),
-        ("finder", ["--flip"], "--flip and --scales: is for models that label pixels"),
+        ("finder", ["--scales", "0.5,1"], "--scales: objects are found at one size"),
         ("finder", ["--smooth", "0.5"], "--smooth: is for videos"),
         ("finder", ["--score", "1.5"], "--score: can be 0 to 1, not 1.5"),
         ("finder", ["--score", "nan"], "--score: can be 0 to 1, not nan"),

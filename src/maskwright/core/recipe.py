@@ -281,6 +281,20 @@ class Recipe(Part):
         model = known.data.get("model")
         raise ValueError(FOR_PIXELS[name].format(model=model.name if isinstance(model, Model) else "mask_rcnn"))
 
+    @field_validator("tta", mode="wrap")
+    @classmethod
+    def _of_one_size(cls, value: Any, validated: ValidatorFunctionWrapHandler, known: ValidationInfo) -> Any:
+        """With `task: instance` images may be mirrored, not scaled."""
+        if known.data.get("task") != "instance":
+            return validated(value)
+        try:
+            found = validated(value)
+        except ValidationError:
+            found = None
+        if found is None or found.scales != [1.0]:
+            raise ValueError("objects are found at one size; write `tta: {flip: true}`, or leave it out")
+        return found
+
     @property
     def height(self) -> int:
         return self.size[0]

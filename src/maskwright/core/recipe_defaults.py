@@ -19,7 +19,6 @@ FOR_PIXELS = {  # what says so of a key that networks which find objects do not 
     "multilabel": "is for models that label pixels; leave it out: objects may overlap anyway",
     "loss": "networks that find objects have losses of their own; weigh them in `model`, where "
     "`maskwright explain model {model}` lists them",
-    "tta": "is for models that label pixels; leave it out",
 }
 COMPLETED = ("model", "train")  # mappings that get the keys they lack; others are left out or given as a whole
 

@@ -1,7 +1,7 @@
 """The Predictor of instance models: an image in, its objects out, on the image's own pixels.
 
-It reads and fits the image as the semantic one does, runs the network once, and lets the task turn boxes and small masks
-into run-lengths.
+It reads and fits the image as the semantic one does, runs the network (with `flip` on the mirrored image too), and lets the
+task turn boxes and small masks into run-lengths.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.types import SURE, Instances, ObjectNetwork
 from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
-from maskwright.prediction import display
+from maskwright.prediction import display, object_views
 from maskwright.prediction.views import as_input
 from maskwright.tasks import instance
 from maskwright.tasks.thresholds import Thresholds
@@ -40,7 +40,8 @@ def _known(description: Description) -> Thresholds:
 class InstancePredictor:
     """Callable: an image (path, encoded bytes, or uint8 RGB (H, W, 3)) -> Instances at the image's own size.
 
-    thresholds: what is given replaces the description's. Raises RecipeError for others than there are.
+    thresholds: what is given replaces the description's. tta: {"flip": bool}, left out: as the description says.
+    Raises RecipeError for other thresholds than there are, and for other scales than 1.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class InstancePredictor:
         *,
         runtime: str,
         thresholds: Mapping[str, Any] | None = None,
+        tta: Mapping[str, Any] | None = None,
     ):
         self.network, self.description, self.runtime = network, description, runtime
+        self.flip = _flip(tta, description)
         self.thresholds = _known(description).changed(thresholds or {})
 
     @property
@@ -61,7 +64,7 @@ class InstancePredictor:
     @property
     def decision(self) -> str:
         """What counts as an object, in the words that stand beside scores."""
-        plain, words = Thresholds().to_json(), []
+        plain, words = Thresholds().to_json(), ["tta: flip"] if self.flip else []
         for name, value in self.thresholds.to_json().items():
             if value != plain[name]:
                 words.append(name if value is True else f"{name} {value:g}")
@@ -82,4 +85,20 @@ class InstancePredictor:
             pixels = images.fit(image, fitting)
         else:
             pixels, fitting = images.read_fitted(image, size, how, upright=upright)
-        return self.network(as_input(pixels)), fitting
+        seen = as_input(pixels)
+        if self.flip:
+            return object_views.answer(self.network, seen, self.description.flip_pairs), fitting
+        return self.network(seen), fitting
+
+
+def _flip(tta: Mapping[str, Any] | None, description: Description) -> bool:
+    """Whether the mirrored image is looked at, too. Raises RecipeError where scales are asked for."""
+    try:
+        found = bundles.augmentation(tta or {}, description.tta)
+    except ValueError as error:
+        raise RecipeError(str(error), place="tta") from error
+    if any(scale != 1 for scale in found["scales"]):
+        raise RecipeError(
+            "objects are found at one size", place="--scales", hint="leave it out; `--flip` can be asked for"
+        )
+    return bool(found["flip"])

@@ -247,11 +247,11 @@ def _made(
 ) -> AnyPredictor:
     """The predictor of the description's task. Raises RecipeError for what only the other task knows."""
     if description.task == "instance":
-        for name, value in (("--tiles", tiled), ("--flip and --scales", tta), ("--overlap", overlap)):
+        for name, value in (("--tiles", tiled), ("--overlap", overlap)):
             if value:
-                hint = "leave it out: objects are found in whole images, seen once"
+                hint = "leave it out: objects are found in whole images"
                 raise RecipeError("is for models that label pixels", place=name, hint=hint)
-        return InstancePredictor(network, description, runtime=runtime, thresholds=thresholds)
+        return InstancePredictor(network, description, runtime=runtime, thresholds=thresholds, tta=tta)
     if thresholds:
         raise RecipeError("are for models that find objects", place="thresholds", hint="leave them out")
     return Predictor(network, description, runtime=runtime, tiled=tiled, tta=tta, overlap=overlap)

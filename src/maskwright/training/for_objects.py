@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskwright.bundles.bundle import Description
+from maskwright.bundles.bundle import PLAIN, Description
 from maskwright.core import events
 from maskwright.core.errors import DataError, RecipeError
 from maskwright.core.recipe import Recipe
@@ -99,7 +99,7 @@ def trial_targets(segmenter: InstanceSegmenter, recipe: Recipe, images: torch.Te
 
 def predictor(segmenter: InstanceSegmenter, description: Description) -> InstancePredictor:
     """Of the segmenter as it is at each call."""
-    return InstancePredictor(with_torch.live_objects(segmenter), description, runtime="torch")
+    return InstancePredictor(with_torch.live_objects(segmenter), description, runtime="torch", tta=PLAIN)
 
 
 def validated(scores: InstanceScores) -> tuple[float | None, dict[str, Any]]:
