@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BARE := $(VENV)-bare/.ready
+WEB := $(VENV)/ort-web/node_modules/onnxruntime-web
 
 .PHONY: demo test fast check format clean
 
 demo: $(READY)
 	$(BIN)/maskwright demo
 
-test: $(READY) $(BARE)
-	MASKWRIGHT_BARE_PYTHON=$(abspath $(VENV)-bare/bin/python) $(BIN)/python -m pytest -n auto
+test: $(READY) $(BARE) $(WEB)
+	MASKWRIGHT_BARE_PYTHON=$(abspath $(VENV)-bare/bin/python) MASKWRIGHT_ORT_WEB=$(abspath $(WEB)/dist) $(BIN)/python -m pytest -n auto
 
 fast: $(READY)
 	$(BIN)/python -m pytest -n auto -m "not slow"
@@ -39,6 +40,12 @@ $(BARE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-bare
 	$(VENV)-bare/bin/python -m pip install -q --disable-pip-version-check $(CONSTRAINTS) -e '.[onnx]'
 	touch $(BARE)
+
+# tests/exports/test_in_browser.py is skipped without it
+$(WEB): | $(READY)
+	@if ! command -v npm >/dev/null; then echo "no npm: the tests in a browser are skipped"; \
+	elif ! npm install --prefix $(VENV)/ort-web --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 \
+	  --fetch-timeout=60000 'onnxruntime-web@>=1.22 <2'; then echo "npm failed: the tests in a browser are skipped"; fi
 
 clean:
 	rm -rf $(VENV) $(VENV)-bare build dist demo .pytest_cache .mypy_cache .ruff_cache

@@ -28,7 +28,7 @@ from train_step import PLAIN, Contestants, forget_freed_memory, network_options,
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import MaskwrightError
 from maskwright.core.types import Network
-from maskwright.exports.onnx import onnx
+from maskwright.exports.onnx import checked
 from maskwright.models import MODELS
 from maskwright.models.device import choose, keep_freed_memory
 from maskwright.models.segmenter import Segmenter, wrap
@@ -89,7 +89,7 @@ def exported(segmenter: Segmenter, options: argparse.Namespace, image: np.ndarra
     classes = tuple(f"class {number}" for number in range(options.classes))
     size = (options.size, options.size)
     description = Description(classes, ((0, 0, 0),) * options.classes, size, "squash", {"name": options.model})
-    onnx(segmenter, description, scratch / "model.onnx", [image])
+    checked(segmenter, description, scratch / "model.onnx", [image])
     return with_onnx.open_file(scratch / "model.onnx", threads=torch.get_num_threads())[0]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "inspect",
     "load",
     "new",
     "predict",
@@ -24,6 +25,7 @@ __all__ = [
     "runs",
     "train",
     "tune_thresholds",
+    "verify",
 ]
 
 

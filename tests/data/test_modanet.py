@@ -213,6 +213,7 @@ def test_photos_in_lmdb(tmp_path: Path) -> None:
     assert stores.is_stored(record.image)
     assert stores.suffix(record.image) == ".jpg"
     np.testing.assert_array_equal(images.read(record.image), images.read(jpeg()))
+    np.testing.assert_array_equal(images.read(Path(record.image)), images.read(jpeg()))
     assert data[1].size == (30, 20)  # half as large as its labels say: they are scaled
     assert {p.name: p.read_bytes() for p in base.iterdir()} == before
     with pytest.raises(DataError, match=r"lmdb:.*/51: is not in the database"):

@@ -18,7 +18,7 @@ from maskwright.imaging import masks
 from maskwright.imaging.objects import Objects
 from maskwright.metrics import instance_tables
 from maskwright.metrics.average_precision import Detections
-from maskwright.metrics.differences import paired_difference
+from maskwright.metrics.differences import class_differences, paired_difference
 from maskwright.metrics.instance_scores import HEADLINES, InstanceScores
 from maskwright.metrics.matching import SIZES, THRESHOLDS, Matches, box_iou, packed, unpacked
 from maskwright.metrics.precision_recall import MEASURES, averaged, measured
@@ -365,6 +365,11 @@ def test_paired_difference_is_that_of_the_values_and_narrower_than_unpaired() ->
     for headline in ("mask_ap", "mask_ap50", "box_ar10"):
         difference = paired_difference(a, b, headline, resamples=300)
         assert difference.value == pytest.approx((a[headline] or 0) - (b[headline] or 0), abs=1e-12)
+    of_classes = class_differences(a, b, resamples=50)
+    for one, other in zip(a.per_class, b.per_class, strict=True):
+        values = [row.measures["mask_ap"] for row in (one, other)]
+        expected = None if None in values else pytest.approx(values[0] - values[1], abs=1e-12)
+        assert of_classes[one.name].value == expected
     whole, paired = a.headlines["mask_ap"], paired_difference(a, b, resamples=300)
     assert paired.high - paired.low < whole.high - whole.low  # type: ignore[operator]
     for other, word in (

@@ -6,7 +6,7 @@ import pytest
 from maskwright.core.errors import DataError
 from maskwright.metrics import intervals
 from maskwright.metrics.confusion import Confusion
-from maskwright.metrics.differences import paired_difference
+from maskwright.metrics.differences import class_differences, paired_difference
 from maskwright.metrics.intervals import Estimate, bootstrap
 
 CLASSES = ("background", "cat", "dog", "rare")
@@ -119,6 +119,16 @@ def test_a_paired_difference_equals_a_loop_and_is_narrower_than_the_two_apart():
     assert got.low > 0
     alone = a.headlines["miou"]
     assert got.high - got.low < alone.high - alone.low
+
+
+def test_class_differences_are_those_of_the_classes_and_mean_to_that_of_all():
+    a, b = confusion(40, 3, 0.4).scores(), confusion(40, 3, 0.5).scores()
+    found, whole = class_differences(a, b), paired_difference(a, b)
+    ious = [[c.iou for c in scores.per_class] for scores in (a, b)]
+    assert [e.value for e in found.values()] == pytest.approx([x - y for x, y in zip(*ious, strict=True)])
+    assert whole.value == pytest.approx(np.mean([e.value for e in found.values()]))
+    assert all(e.low < e.value < e.high for e in found.values())
+    assert {e.value for e in class_differences(a, a).values()} == {0.0}
 
 
 @pytest.mark.parametrize("headline", ["miou", "miou_all", "miou_foreground", "mdice", "pixel_accuracy"])

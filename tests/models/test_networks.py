@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import RecipeError
 from maskwright.core.types import VOID
-from maskwright.exports.onnx import onnx
+from maskwright.exports.onnx import checked
 from maskwright.models import MODELS, weights
 from maskwright.models.build import build
 from maskwright.models.segmenter import Segmenter, wrap
@@ -206,7 +206,7 @@ def test_the_exported_network_answers_the_same(model: str, tmp_path: Path) -> No
     segmenter.train()(images_of(2, (64, 64)))
     description = Description(("a", "b", "c"), ((0, 0, 0),) * 3, ODD, "squash", {"name": model})
     images = [image[None].numpy() for image in images_of(2, ODD)]
-    parity = onnx(segmenter.eval(), description, tmp_path / "model.onnx", images)
+    parity = checked(segmenter.eval(), description, tmp_path / "model.onnx", images)
     assert parity.max_logit_difference < 1e-3
     assert (tmp_path / "model.onnx").is_file()
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from maskwright.bundles.bundle import Description
-from maskwright.exports.onnx import onnx
+from maskwright.exports.onnx import checked
 from maskwright.models import MODELS
 from maskwright.models.norms import freeze_statistics
 from maskwright.models.segmenter import wrap
@@ -46,7 +46,7 @@ def test_a_frozen_network_is_exported_as_it_is(tmp_path: Path) -> None:
     freeze_statistics(segmenter)
     description = Description(("a", "b"), ((0, 0, 0),) * 2, (64, 64), "squash", {"name": "lens"}, "unit")
     pixels = [torch.rand(1, 3, 64, 64).numpy() * 255]
-    assert onnx(segmenter.train(), description, tmp_path / "model.onnx", pixels).max_logit_difference < 1e-4
+    assert checked(segmenter.train(), description, tmp_path / "model.onnx", pixels).max_logit_difference < 1e-4
 
 
 def test_a_layer_without_statistics_is_left_out() -> None:

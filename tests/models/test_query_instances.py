@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError, RecipeError, SetupError
-from maskwright.exports.onnx import onnx
+from maskwright.exports.onnx import checked
 from maskwright.imaging.paste import pasted
 from maskwright.models import INSTANCE_MODELS, MODELS, weights
 from maskwright.models.build import build
@@ -210,11 +210,13 @@ def test_two_pictures_are_learnt_and_exported(tmp_path: Path) -> None:
     assert second["boxes"][0].tolist() == pytest.approx([13, 13, 48, 48], abs=2)
     description = Description(CLASSES, ((0, 0, 0),) * 3, (64, 96), "squash", {"name": "mask2former"}, task="instance")
     dark = np.zeros((1, 3, 64, 96), np.float32)
-    parity = onnx(segmenter, description, tmp_path / "model.onnx", [*(image[None].numpy() for image in images), dark])
+    parity = checked(
+        segmenter, description, tmp_path / "model.onnx", [*(image[None].numpy() for image in images), dark]
+    )
     assert parity.unmatched == 0
     assert parity.objects >= 3
     segmenter.network.score = 1.0  # nothing is found
-    parity = onnx(segmenter, description, tmp_path / "none.onnx", [images[:1].numpy()])
+    parity = checked(segmenter, description, tmp_path / "none.onnx", [images[:1].numpy()])
     assert (parity.objects, parity.unmatched) == (0, 0)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError, RecipeError, SetupError
-from maskwright.exports.onnx import onnx
+from maskwright.exports.onnx import checked
 from maskwright.models import MODELS, weights
 from maskwright.models.build import build
 from maskwright.models.segmenter import wrap
@@ -170,7 +170,7 @@ def test_every_kind_can_be_exported(kind: str, tmp_path: Path) -> None:
     segmenter = wrap(network_of(kind)).eval()
     description = Description(("a", "b", "c"), ((0, 0, 0),) * 3, (64, 64), "squash", {"name": "transformers"})
     images = [image[None].numpy() for image in images_of(2, (64, 64))]
-    assert onnx(segmenter, description, tmp_path / "model.onnx", images).pixels_changed == 0
+    assert checked(segmenter, description, tmp_path / "model.onnx", images).pixels_changed == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from maskwright.core import events
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.types import Network
 from maskwright.data import synthetic
-from maskwright.exports.onnx import onnx
+from maskwright.exports.onnx import checked
 from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
 from maskwright.models.segmenter import wrap
@@ -147,7 +147,7 @@ def at_scales(tmp_path_factory: pytest.TempPathFactory) -> Path:
     description = replace(loaded.description, tta=FULL)
     bundles.save_description(path, description)
     pixels = as_input(images.fit(IMAGE, images.plan(IMAGE.shape[:2], description.size, "squash")))
-    onnx(with_torch.load_segmenter(loaded), description, path / "model.onnx", [pixels])
+    checked(with_torch.load_segmenter(loaded), description, path / "model.onnx", [pixels])
     return path
 
 
@@ -198,7 +198,7 @@ def test_a_network_that_only_exports_at_one_size_says_so(tmp_path: Path) -> None
     pixels = as_input(images.fit(IMAGE, images.plan(IMAGE.shape[:2], description.size, "squash")))
     told: list[str] = []
     with events.listening(lambda event: told.append(str(event.fields.get("text")))):
-        onnx(wrap(Rigid(), "unit").eval(), description, tmp_path / "model.onnx", [pixels])
+        checked(wrap(Rigid(), "unit").eval(), description, tmp_path / "model.onnx", [pixels])
     assert any("takes 64 x 48 alone" in line and "needs torch" in line for line in told)
     with pytest.raises(ModelError, match="fixed input 64 x 48"):
         mw.load(tmp_path / "model.onnx")

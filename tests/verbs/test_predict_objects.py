@@ -42,7 +42,7 @@ def bundles(monkeypatch: pytest.MonkeyPatch) -> None:
         if str(path) != "finder":
             return real(path, **how)
         asked = {"tiled": how.get("tiled", False), "tta": how.get("tta"), "overlap": how.get("overlap")}
-        return predictor._made(network, DESCRIPTION, "test", thresholds=None, **asked)
+        return predictor.made(network, DESCRIPTION, "test", thresholds=None, **asked)
 
     monkeypatch.setattr(predictor, "load", load)
 

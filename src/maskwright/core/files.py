@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 from maskwright.core.errors import SetupError
 
 _ASKING = threading.Lock()
+DAY = 24 * 60 * 60  # seconds
 
 
 @contextmanager
@@ -62,6 +66,37 @@ def left_clean(folder: Path) -> Iterator[None]:
             except OSError:  # something in it is kept
                 break
         raise
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """An empty hidden folder in `folder`; what is in it when the block ends well is moved beside it, the rest goes.
+
+    What was there under the same names is replaced, but no folder by a file. Folders of this kind that a killed process left,
+    a day old, are cleared away. Raises SetupError when the folder cannot be written or the disk is full.
+    """
+    staging: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".staged-*"):
+            if time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder))
+        yield staging
+        everything = sorted(staging.iterdir())
+        for made in everything:  # before the first is moved
+            if (folder / made.name).is_dir() and not made.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"`{made.name}` is a folder")
+        for made in everything:
+            target = folder / made.name
+            if target.is_dir():
+                target.replace(staging / f".old-{made.name}")
+            made.replace(target)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -139,6 +139,7 @@ EXTRAS |= {"av": "video"}
 EXTRAS |= {"lmdb": "lmdb"}
 EXTRAS |= {"scipy": "mat"}
 EXTRAS |= {"onnxruntime": "onnx", "onnx": "train"}
+EXTRAS |= {"openvino": "openvino", "executorch": "executorch", "coremltools": "coreml", "ai_edge_litert": "litert"}
 
 
 def missing_package(package: str, needed_by: str) -> SetupError:

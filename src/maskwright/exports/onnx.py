@@ -1,155 +1,259 @@
-"""model.onnx: the bare network, of contract `network/1` (float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)) or, of
+"""ONNX files: the bare network, of contract `network/1` (float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)) or, of
 models that find objects, `objects/1` (see `onnx_objects`).
 
-The file carries the model's description in its metadata and the figures of a parity check on real images; a file that
-disagrees with the trained network is never written.
+The file carries the model's description in its metadata and the figures of a parity check; a file that disagrees with the
+trained network is never written. `checked` writes the model.onnx that every bundle holds, `onnx` any other.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from maskwright.bundles.bundle import Description
+from maskwright.bundles.bundle import PLAIN, Description
 from maskwright.core import events, files
-from maskwright.core.errors import ModelError
+from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.registry import missing_package
-from maskwright.core.types import Network
-from maskwright.exports import onnx_files
+from maskwright.exports import onnx_files, parity
+from maskwright.exports.parity import OPSET, AnyParity
+from maskwright.exports.source import Source, Written
+from maskwright.prediction import views
+from maskwright.prediction.predictor import AnyPredictor, made
 
 if TYPE_CHECKING:
-    from maskwright.exports.onnx_objects import ObjectParity
     from maskwright.models.instance_segmenter import InstanceSegmenter
     from maskwright.models.segmenter import Segmenter
 
-OPSET = 17
-MAX_LOGIT_DIFFERENCE = 1e-2  # relative to the largest logit; fp32 reordering stays near 1e-5
-MAX_PIXELS_CHANGED = 1e-3  # of the network's output pixels
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far the exported file is from the trained network, over `images` real images.
-
-    max_logit_difference: largest absolute difference of any logit. pixels_changed: share of network pixels whose class
-    differs. size_mb: of the file. opset: of the file.
-    """
-
-    images: int
-    max_logit_difference: float
-    pixels_changed: float
-    size_mb: float = 0.0
-    opset: int = OPSET
-
-    def words(self) -> str:
-        changed = f"{100 * self.pixels_changed:.4f} % of the pixels answered differently"
-        return f"largest logit difference {self.max_logit_difference:.2g}, {changed}"
+OPSETS = (7, 20)  # the least and the most that torch's tracing exporter writes
+PHOTOS = 16  # that the file is held against while it is written
+HALF = 10.0  # times the limits of float32: what float16 (11 bits) may differ by
+SEED = 20_001  # of the pixels it is held against where there are no photos
 
 
 def onnx(
+    source: Source,
+    path: Path,
+    *,
+    opset: int | None = None,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    dynamic: Literal["none", "batch", "size"] = "batch",
+    self_contained: bool = False,
+) -> Written:
+    """An ONNX file for onnxruntime and whatever reads ONNX; float32 pixels 0..255 in, logits or objects out.
+
+    opset: of the ONNX operators; most networks need 11 or more; left out: 17, of a self-contained file 18.
+    precision: fp16 keeps weights in half the space and computes in float16, with float32 inputs and outputs.
+    dynamic: what may be of any length: `batch`, `size` (batch, height and width), or none.
+    self_contained: bytes of a photo of any size in, class map at its own size out: fitting and argmax stand in the file.
+
+    Raises ModelError when the network cannot have this opset, or cannot take any size, and says what it can.
+    """
+    _need_packages()
+    if self_contained:
+        from maskwright.exports.self_contained import self_contained as whole
+
+        if precision != "fp32" or dynamic != "batch":
+            hint = "leave `precision` and `dynamic` out"
+            raise RecipeError("is float32 and takes photos of any size", place="self_contained", hint=hint)
+        return whole(source, path) if opset is None else whole(source, path, opset=opset)
+    opset = OPSET if opset is None else opset
+    known = source.description
+    if precision == "fp16" and known.task == "instance":
+        why = "the branches (If) of networks that find objects cannot be converted"
+        raise ModelError(f"float16 is for models that label pixels: {why}", hint="leave `precision` out")
+    one_scale = dynamic != "size" and any(scale != 1 for scale in known.tta["scales"])
+    described = replace(known, tta={**known.tta, "scales": [1.0]}) if one_scale else known
+    pixels = list(source.inputs(PHOTOS)) or [_noise(known)]
+    _traced(source, described, path, opset, dynamic)
+    if dynamic == "size":
+        _check_sizes(source, path, pixels[0])
+    found = parity.held(source.segmenter, _opened(path), pixels, known, path)
+    if precision == "fp16":
+        _halve(path)
+        found = parity.held(source.segmenter, _opened(path), pixels, known, path, HALF)
+    found = _signed(path, found, opset)
+    notes = _notes(precision, dynamic, known, one_scale)
+    facts: dict[str, object] = {"opset": opset, "precision": precision, "dynamic": dynamic, "parity": asdict(found)}
+    return Written(open_file(path, None), notes=notes, facts=facts)
+
+
+def open_file(path: Path, description: Description | None) -> AnyPredictor:
+    """The file as a predictor that sees each image once. description: not needed, it stands in the file."""
+    try:
+        import onnxruntime
+
+        from maskwright.prediction import with_onnx
+    except ModuleNotFoundError as error:
+        raise missing_package(error.name or "onnxruntime", "an ONNX file") from error
+    network, known, _ = with_onnx.open_file(path)
+    return made(network, replace(known, tta=dict(PLAIN)), f"onnxruntime {onnxruntime.__version__}")
+
+
+def checked(
     segmenter: Segmenter | InstanceSegmenter,
     description: Description,
     out: Path,
     pixels: Sequence[np.ndarray],
     *,
     opset: int = OPSET,
-) -> Parity | ObjectParity:
-    """Writes model.onnx and returns how well it agrees with the segmenter.
+) -> AnyParity:
+    """Writes a bundle's model.onnx and returns how well it agrees with the segmenter.
 
-    pixels: float32 (1, 3, h, w) inputs, 0..255, of real images; at least one.
-    opset: of the ONNX operators.
-
-    Raises ModelError when the export or the parity check fails; then no file is left.
+    pixels: float32 (1, 3, h, w) inputs, 0..255, of real images; at least one. It takes any height and width where the model
+    predicts at several scales and can, else one size. Raises ModelError when the export or the check fails; no file is left.
     """
     assert pixels, "a parity check needs images"
+    _need_packages()
+    with files.written_whole(Path(out)) as temporary:
+        if not _any_scale(segmenter, description, temporary, opset, pixels):
+            onnx_files.traced(segmenter, description, temporary, opset, "batch")
+        found = parity.held(segmenter, _opened(temporary), pixels, description, Path(out))
+        return _signed(temporary, found, opset)
+
+
+def _any_scale(
+    segmenter: Segmenter | InstanceSegmenter,
+    description: Description,
+    path: Path,
+    opset: int,
+    pixels: Sequence[np.ndarray],
+) -> bool:
+    """Writes a network of any size where the description asks for several scales; False where it needs none, or cannot."""
+    sizes = {views.scaled(description.size, scale) for scale in description.tta["scales"]} - {description.size}
+    if not sizes:
+        return False
     try:
-        import onnx as onnx_package
+        onnx_files.traced(segmenter, description, path, opset, "size")
+        for size in sizes:
+            parity.held(
+                segmenter, _opened(path), [views.resized(pixels[0][0], size)[None]], description, path, slack=np.inf
+            )
+        return True
+    except _failures() as error:
+        height, width = description.size
+        events.warn(
+            f"model.onnx takes {height} x {width} alone, so predicting at other scales needs torch ({_reason(error)})"
+        )
+        return False
+
+
+def _traced(source: Source, description: Description, path: Path, opset: int, free: onnx_files.Free) -> None:
+    """The network in a file of this opset. Raises ModelError that names the nearest opset that works."""
+
+    def failure(version: int) -> Exception | None:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                trial = Path(folder) / "model.onnx"
+                onnx_files.traced(source.segmenter, description, trial, version, free)
+                _opened(trial)
+                if version == opset:
+                    path.write_bytes(trial.read_bytes())
+        except _failures() as error:
+            return error
+        return None
+
+    least, most = OPSETS
+    if not least <= opset <= most:
+        raise ModelError(f"opset {opset} cannot be written", hint=f"{least} to {most} can, {OPSET} is usual")
+    why = failure(opset)
+    if why is None:
+        return
+    if opset != OPSET and failure(OPSET) is None:
+        nearer = range(opset + 1, OPSET + 1) if opset < OPSET else range(opset - 1, OPSET - 1, -1)
+        works = next(version for version in nearer if version == OPSET or failure(version) is None)
+        limit = f"{works} is the {'least' if opset < OPSET else 'most'} that this network can have"
+        raise ModelError(f"opset {opset} does not do for this network ({_reason(why)})", hint=limit)
+    raise ModelError(f"the network cannot be written as ONNX ({_reason(why)})")
+
+
+def _check_sizes(source: Source, path: Path, pixels: np.ndarray) -> None:
+    """Raises ModelError where the file answers otherwise than the network at two other sizes than its own."""
+    height, width = source.description.size
+    stride = int(getattr(source.segmenter, "stride", 32))
+    for size in ((height + stride, width + 2 * stride), (max(stride, height // 2 // stride * stride), width + stride)):
+        try:
+            image = views.resized(pixels[0], size)[None]
+            parity.held(source.segmenter, _opened(path), [image], source.description, path)
+        except _failures() as error:
+            hint = "leave `dynamic=size` out"
+            raise ModelError(
+                f"this network cannot take any size: at {size[0]} x {size[1]} {_reason(error)}", hint=hint
+            ) from error
+
+
+def _halve(path: Path) -> None:
+    """Weights and arithmetic in float16, inputs and outputs in float32."""
+    import onnx as onnx_package
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numbers too small for float16 become its smallest
+        model = convert_float_to_float16(onnx_package.load(str(path)), keep_io_types=True)
+    for index, node in enumerate(model.graph.node):  # two casts may have come out with the same name
+        node.name = f"{node.name}_{index}"
+    sorted_model = ONNXModel(model)
+    sorted_model.topological_sort()  # casts came in behind the nodes that read them
+    onnx_package.save(sorted_model.model, str(path))
+
+
+def _signed(path: Path, found: AnyParity, opset: int) -> AnyParity:
+    """The figures, which then stand in the file too; the file was looked over once more."""
+    import onnx as onnx_package
+
+    found = replace(found, size_mb=round(path.stat().st_size / 1e6, 3), opset=opset)
+    onnx_files.describe(path, {"parity": json.dumps(asdict(found))})
+    onnx_package.checker.check_model(str(path))
+    return found
+
+
+def _notes(precision: str, dynamic: str, description: Description, one_scale: bool) -> tuple[str, ...]:
+    said = []
+    if precision == "fp16":
+        said.append("float16 halves the file and suits GPUs and NPUs; a CPU computes float32 faster")
+    if description.task == "instance":
+        said.append("takes one image at a time")
+    if dynamic == "size":
+        said.append("takes images of any height and width; it was trained at {} x {}".format(*description.size))
+    if one_scale:
+        said.append("takes one size, so that it predicts at one scale; the bundle averages over several")
+    return tuple(said)
+
+
+def _opened(path: Path) -> Any:
+    from maskwright.prediction import with_onnx
+
+    return with_onnx.open_file(path)[0]
+
+
+def _noise(description: Description) -> np.ndarray:
+    """Fixed pixels float32 (1, 3, h, w)."""
+    values = np.random.default_rng(SEED).integers(0, 256, (1, 3, *description.size))
+    return values.astype(np.float32)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a network that cannot be traced, opened or run raises."""
+    from maskwright.prediction import with_onnx
+
+    return (RuntimeError, ModelError, *with_onnx.ERRORS)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].split("  [Caused by")[0][:200]
+
+
+def _need_packages() -> None:
+    try:
+        import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_package(error.name or "onnx", "the ONNX export") from error
-    from maskwright.exports import onnx_objects
-    from maskwright.models.instance_segmenter import InstanceSegmenter
-
-    parity: Parity | ObjectParity
-    with files.written_whole(Path(out)) as temporary:
-        if isinstance(segmenter, InstanceSegmenter):
-            parity = onnx_objects.write(segmenter, description, temporary, opset, pixels, Path(out))
-        else:
-            parity = _write(segmenter, description, temporary, opset, pixels, Path(out))
-        parity = replace(parity, size_mb=round(temporary.stat().st_size / 1e6, 3), opset=opset)
-        onnx_files.describe(temporary, {"parity": json.dumps(asdict(parity))})
-        onnx_package.checker.check_model(str(temporary))
-    return parity
-
-
-def _write(
-    segmenter: Segmenter, description: Description, path: Path, opset: int, pixels: Sequence[np.ndarray], out: Path
-) -> Parity:
-    """The network in a new file at `path`. Raises ModelError, naming `out`, when it disagrees with the segmenter."""
-    from maskwright.prediction import with_torch
-
-    network = _exported(segmenter, description, path, opset, pixels)
-    parity = _compare(with_torch.live(segmenter), network, pixels, description.multilabel)
-    _judge(parity, out)
-    return parity
-
-
-def _exported(
-    segmenter: Segmenter, description: Description, path: Path, opset: int, pixels: Sequence[np.ndarray]
-) -> Network:
-    """The network in a new file. It takes any height and width where the model predicts at several scales, else one size."""
-    from maskwright.prediction import views, with_onnx, with_torch
-
-    def exported(*, any_size: bool) -> Network:
-        axes = {0: "n", 2: "h", 3: "w"} if any_size else {0: "n"}
-        onnx_files.export(segmenter, description, path, opset, ("logits",), {"image": axes, "logits": axes})
-        network: Any = with_onnx.open_file(path)[0]
-        return cast(Network, network)
-
-    sizes = {views.scaled(description.size, scale) for scale in description.tta["scales"]} - {description.size}
-    if not sizes:
-        return exported(any_size=False)
-    failures: tuple[type[Exception], ...] = (RuntimeError, ModelError, *with_onnx.ERRORS)
-    try:
-        network = exported(any_size=True)
-        _compare(with_torch.live(segmenter), network, [views.resized(pixels[0][0], size)[None] for size in sizes])
-        return network
-    except failures as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        size = "{} x {}".format(*description.size)
-        events.warn(f"model.onnx takes {size} alone, so predicting at other scales needs torch ({reason})")
-        return exported(any_size=False)
-
-
-def _compare(trained: Network, exported: Network, pixels: Sequence[np.ndarray], multilabel: bool = False) -> Parity:
-    difference, changed, total = 0.0, 0, 0
-    scale = 0.0
-    for image in pixels:
-        expected, actual = trained(image), exported(image)
-        if expected.shape != actual.shape or not np.isfinite(actual).all():
-            raise ModelError("the exported network answers in another shape or with numbers that are not finite")
-        scale = max(scale, float(np.abs(expected).max()))
-        difference = max(difference, float(np.abs(expected - actual).max()))
-        if multilabel:
-            changed += int(((expected > 0) != (actual > 0)).any(axis=1).sum())
-        else:
-            changed += int((expected.argmax(1) != actual.argmax(1)).sum())
-        total += expected[:, 0].size
-    if difference > MAX_LOGIT_DIFFERENCE * max(scale, 1.0):
-        raise ModelError(
-            f"the exported network differs by {difference:.2g} (largest logit {scale:.2g}); nothing was written"
-        )
-    return Parity(len(pixels), difference, changed / total)
-
-
-def _judge(parity: Parity, out: Path) -> None:
-    if parity.pixels_changed > MAX_PIXELS_CHANGED:
-        share = f"{100 * parity.pixels_changed:.2f} %"
-        raise ModelError(
-            f"the exported network answers {share} of the pixels differently; nothing was written", place=out
-        )

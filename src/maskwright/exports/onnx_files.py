@@ -1,4 +1,4 @@
-"""Writing ONNX files: the trace of a network, and what stands in the file's metadata."""
+"""Writing ONNX files: the trace of a network, which sides of its input are free, and what stands in the file's metadata."""
 
 from __future__ import annotations
 
@@ -7,12 +7,37 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from maskwright.bundles.bundle import Description
+from maskwright.core.types import OBJECT_OUTPUTS
+from maskwright.exports import onnx_objects
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from maskwright.models.instance_segmenter import InstanceSegmenter
+    from maskwright.models.segmenter import Segmenter
+
+Free = Literal["none", "batch", "size"]
+AXES: Mapping[str, dict[int, str]] = {"none": {}, "batch": {0: "n"}, "size": {0: "n", 2: "h", 3: "w"}}
+
+
+def traced(
+    segmenter: Segmenter | InstanceSegmenter, description: Description, path: Path, opset: int, free: Free
+) -> None:
+    """The network (image float32 (n, 3, h, w) -> logits, or objects) in a file that names its contract and describes itself.
+
+    free: which sides of the input may be of any length: none, n, or n, h and w; what finds objects takes one image at a time.
+    Raises what torch raises when the network cannot be traced or the operators are not of this opset (a RuntimeError).
+    """
+    if description.task != "instance":
+        axes = dict.fromkeys(("image", "logits"), AXES[free])
+        return export(segmenter, description, path, opset, ("logits",), axes)
+    sides = {side: name for side, name in AXES[free].items() if side}
+    axes = {"image": sides, **{name: {0: "n"} for name in OBJECT_OUTPUTS}}
+    model: Any = segmenter
+    return export(onnx_objects.flat(model), description, path, opset, OBJECT_OUTPUTS, axes)
 
 
 def export(
@@ -42,7 +67,7 @@ def export(
             opset_version=opset,
             input_names=["image"],
             output_names=list(outputs),
-            dynamic_axes={name: dict(sides) for name, sides in axes.items()},
+            dynamic_axes={name: dict(sides) for name, sides in axes.items() if sides},
         )
     contract = with_onnx.CONTRACTS[description.task]
     describe(path, {"contract": contract, with_onnx.KEY: json.dumps(description.to_json())})
@@ -57,3 +82,10 @@ def describe(path: Path, metadata: Mapping[str, str]) -> None:
     have = {entry.key: entry.value for entry in model.metadata_props}
     onnx_package.helper.set_model_props(model, {**have, **metadata})
     onnx_package.save(model, str(path))
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What stands in the file's metadata."""
+    import onnx as onnx_package
+
+    return {entry.key: entry.value for entry in onnx_package.load(str(path), load_external_data=False).metadata_props}

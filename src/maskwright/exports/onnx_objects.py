@@ -1,4 +1,4 @@
-"""model.onnx of models that find objects, `contract: objects/1`: float32 (1, 3, h, w), 0..255 -> boxes float32 (N, 4) in pixels
+"""Parity of models that find objects, `contract: objects/1`: float32 (1, 3, h, w), 0..255 -> boxes float32 (N, 4) in pixels
 of the input, labels int64 (N,) from 1, scores float32 (N,) and masks float32 (N, 1, m, m) inside the boxes; N is what it finds.
 """
 
@@ -6,17 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskwright.bundles.bundle import Description
-from maskwright.core import events
-from maskwright.core.errors import ModelError
 from maskwright.core.types import OBJECT_OUTPUTS
 from maskwright.core.words import counted
-from maskwright.exports import onnx_files
 from maskwright.imaging.paste import pasted
 
 if TYPE_CHECKING:
@@ -51,32 +46,6 @@ class ObjectParity:
         return f"{alone}, masks agree to an IoU of {self.min_iou:.4f}, scores to {self.max_score_difference:.2g}"
 
 
-def write(
-    segmenter: InstanceSegmenter,
-    description: Description,
-    path: Path,
-    opset: int,
-    pixels: Sequence[np.ndarray],
-    out: Path,
-) -> ObjectParity:
-    """The network in a new file at `path`. Raises ModelError, naming `out`, when it disagrees with the segmenter."""
-    from maskwright.prediction import with_onnx, with_torch
-
-    axes = {name: {0: "n"} for name in OBJECT_OUTPUTS}
-    onnx_files.export(_flat(segmenter), description, path, opset, OBJECT_OUTPUTS, axes)
-    network = with_onnx.open_file(path)[0]
-    parity = compared(with_torch.live_objects(segmenter), network, pixels, description.size)
-    if (
-        parity.unmatched > MAX_UNMATCHED * max(parity.objects, 1)
-        or parity.min_iou < LEAST_IOU
-        or parity.max_score_difference > MAX_SCORE_DIFFERENCE
-    ):
-        raise ModelError(f"the exported network disagrees: {parity.words()}; nothing was written", place=out)
-    if not parity.objects:
-        events.warn(f"{out}: on {counted(parity.images, 'photo')} {parity.words()}")
-    return parity
-
-
 def compared(trained: Any, exported: Any, pixels: Sequence[np.ndarray], size: tuple[int, int]) -> ObjectParity:
     """Both networks on the same inputs, object by object: the nearest box of the same class within two pixels is the same."""
     objects, unmatched, least, most = 0, 0, 1.0, 0.0
@@ -104,7 +73,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return 1.0 if union < SMALL else int((one & other).sum()) / union
 
 
-def _flat(segmenter: InstanceSegmenter) -> Any:
+def flat(segmenter: InstanceSegmenter) -> Any:
     """The segmenter with the outputs of the contract instead of its list of dicts."""
     from torch import Tensor, nn
 

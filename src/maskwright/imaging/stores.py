@@ -32,8 +32,8 @@ def is_database(path: str | Path) -> bool:
 
 
 def is_stored(image: object) -> bool:
-    """True for an image in a database."""
-    return isinstance(image, str) and image.startswith(PREFIX)
+    """True for an image in a database, named by a text or by a path made of it."""
+    return isinstance(image, str | Path) and str(image).startswith(PREFIX)
 
 
 def place(database: str | Path, key: str) -> str:

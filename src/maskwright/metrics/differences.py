@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from maskwright.core.errors import DataError
-from maskwright.metrics.instance_scores import InstanceScores, statistic_of
+from maskwright.metrics.instance_scores import InstanceScores
 from maskwright.metrics.intervals import CONFIDENCE, Estimate, bootstrap, resampled
 from maskwright.metrics.matching import Kind, Matches
-from maskwright.metrics.precision_recall import MEASURES
-from maskwright.metrics.scores import Scores, measures_of
+from maskwright.metrics.precision_recall import MEASURES, averaged, measured
+from maskwright.metrics.scores import Scores, class_ious, measures_of
 
 AnyScores = Scores | InstanceScores
 
@@ -41,23 +41,43 @@ def paired_difference(
     if mismatch := _mismatch(a, b, name):
         what = f"two scores can only be compared on the same truth; {mismatch}"
         raise DataError(what, hint="score both models on the same images with the same class list")
+    return _differences(a, b, name, resamples, confidence, seed)[0]
+
+
+def class_differences(a: AnyScores, b: AnyScores, *, resamples: int = 1000, seed: int = 0) -> dict[str, Estimate]:
+    """The same for every class: its IoU, of objects its mask AP, of a minus that of b; no value where it is undefined."""
+    if mismatch := _mismatch(a, b, "mask_ap" if isinstance(a, InstanceScores) else "miou"):
+        what = f"two scores can only be compared on the same truth; {mismatch}"
+        raise DataError(what, hint="score both models on the same images with the same class list")
+    found = _differences(a, b, None, resamples, CONFIDENCE, seed)
+    return dict(zip(a.classes, found, strict=True))
+
+
+def _differences(
+    a: AnyScores, b: AnyScores, name: str | None, resamples: int, confidence: float, seed: int
+) -> list[Estimate]:
+    """Of one headline, or without a name of each class."""
     if isinstance(a, InstanceScores) and isinstance(b, InstanceScores):
-        kind, column = _kind(name), list(MEASURES).index(name.partition("_")[2])
-        ours, theirs = (statistic_of(scores.matches[kind], len(a.classes)) for scores in (a, b))
+        kind = _kind(name or "mask_ap")
+        column = list(MEASURES).index((name or "mask_ap").partition("_")[2])
+        ours, theirs = (measured(scores.matches[kind], len(a.classes)) for scores in (a, b))
 
         def of_weights(weights: np.ndarray) -> np.ndarray:
-            return (ours(weights) - theirs(weights))[:, column, None]
+            both = [statistic(weights) for statistic in (ours, theirs)]
+            if name is not None:
+                both = [averaged(measures)[:, None] for measures in both]
+            return (both[0] - both[1])[:, :, column]
 
-        return resampled(len(a.ids), of_weights, resamples=resamples, confidence=confidence, seed=seed)[0]
+        return resampled(len(a.ids), of_weights, resamples=resamples, confidence=confidence, seed=seed)
     assert isinstance(a, Scores)
     assert isinstance(b, Scores)
-    measure = measures_of(a.counts, [name])
+    measure = class_ious if name is None else measures_of(a.counts, [name])
 
     def of_sums(sums: np.ndarray) -> np.ndarray:
         return measure(sums[:, 0]) - measure(sums[:, 1])
 
     both = np.stack([a.counts, b.counts], axis=1)
-    return bootstrap(both, of_sums, resamples=resamples, confidence=confidence, seed=seed)[0]
+    return bootstrap(both, of_sums, resamples=resamples, confidence=confidence, seed=seed)
 
 
 def _kind(name: str) -> Kind:

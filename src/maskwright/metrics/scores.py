@@ -272,6 +272,12 @@ def measures_of(counts: np.ndarray, names: list[str]) -> Callable[[np.ndarray], 
     return statistic
 
 
+def class_ious(sums: np.ndarray) -> np.ndarray:
+    """float (B, 3, C) summed counts -> float (B, C); NaN where the truth has none of the class."""
+    common, truth, predicted = np.moveaxis(sums, 1, 0)
+    return np.where(truth > 0, _iou((common, truth, predicted)), np.nan)
+
+
 def _iou(three: Any) -> np.ndarray:
     common, truth, predicted = three
     return ratio(common, truth.astype(np.float64) + predicted - common)

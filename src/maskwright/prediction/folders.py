@@ -213,7 +213,8 @@ def _rows(name: str, prediction: Prediction) -> Iterator[Row]:
     height, width = prediction.label_map.shape
     for label, count, sure in zip(prediction.classes, prediction.areas(), prediction.confidence, strict=True):
         if count:
-            yield name, height, width, label, count, f"{count / (height * width):.6f}", f"{sure:.4f}", ""
+            known = "" if np.isnan(sure) else f"{sure:.4f}"  # a self-contained file does not say it
+            yield name, height, width, label, count, f"{count / (height * width):.6f}", known, ""
 
 
 def unique_names(home: Path, found: list[Path]) -> dict[Path, str]:

@@ -21,6 +21,7 @@ from maskwright.imaging import images
 from maskwright.imaging.images import Fitting
 from maskwright.prediction import display, object_views
 from maskwright.prediction.views import as_input
+from maskwright.prediction.whole import Whole
 from maskwright.tasks import instance
 from maskwright.tasks.thresholds import Thresholds
 
@@ -72,9 +73,12 @@ class InstancePredictor:
 
     def __call__(self, image: Picture, *, upright: bool = True) -> Instances:
         """The objects, the surest first."""
-        found, fitting = self.answer(image, upright=upright)
-        source = str(image) if isinstance(image, str | Path) else None
-        decoded = instance.decode(found, fitting, self.classes, self.thresholds, source)
+        if isinstance(self.network, Whole):
+            decoded = self.network.objects(image, self.thresholds, upright=upright)
+        else:
+            found, fitting = self.answer(image, upright=upright)
+            source = str(image) if isinstance(image, str | Path) else None
+            decoded = instance.decode(found, fitting, self.classes, self.thresholds, source)
         return replace(decoded, shown=display.shown(image, self.thresholds.score or SURE))
 
     def answer(self, image: Picture, *, upright: bool = True) -> tuple[tuple[np.ndarray, ...], Fitting]:

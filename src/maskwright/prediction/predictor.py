@@ -24,6 +24,7 @@ from maskwright.prediction import display, probabilities, tiles, views
 from maskwright.prediction.instances import InstancePredictor
 from maskwright.prediction.probabilities import Keep
 from maskwright.prediction.views import as_input as as_input
+from maskwright.prediction.whole import Whole
 from maskwright.tasks import multilabel, semantic
 
 Picture = str | Path | bytes | np.ndarray  # path, encoded bytes, or uint8 RGB (H, W, 3)
@@ -70,6 +71,9 @@ class Predictor:
 
     def __call__(self, image: Picture, *, upright: bool = True, keep: Keep | None = None) -> Prediction:
         """keep: is handed the probabilities of the image's own pixels, strip by strip (see `probabilities.File`)."""
+        if isinstance(self.network, Whole) and keep is None:
+            label_map, masks = self.network.labelled(image, upright=upright)
+            return self._prediction(label_map, np.full(len(self.classes), np.nan, np.float32), image, masks)
         if self.tiled and self.description.base_size is None:
             return self._streamed(image, upright, keep)
         logits, fitting = self.answer(image, upright=upright)
@@ -216,7 +220,7 @@ def load(
             )
         network, description, size = _with_onnx().open_file(path, threads=threads)
         _check_scales(path, size, description, tta, "give the bundle folder with `--runtime torch`")
-        return _made(network, description, "onnx", **how)
+        return made(network, description, "onnx", **how)
     found = bundles.load(path)
     if runtime == "onnx" and found.onnx is None:
         raise ModelError("holds no model.onnx", place=found.path, hint="leave out the runtime to predict with torch")
@@ -228,24 +232,26 @@ def load(
         if runtime == "onnx" or not _has("torch"):
             _check_scales(found.onnx, size, known, tta, "add `--runtime torch`")
         if size is None or _one_size(_augmentation(tta, known)):
-            return _made(network, known, "onnx", **how)
+            return made(network, known, "onnx", **how)
         events.say(
             f"predicting with torch: model.onnx has the fixed input {size[0]} x {size[1]}, and scales were asked for"
         )
-    return _made(_with_torch().open_bundle(found, device=device), found.description, "torch", **how)
+    return made(_with_torch().open_bundle(found, device=device), found.description, "torch", **how)
 
 
-def _made(
+def made(
     network: Any,
     description: Description,
     runtime: str,
     *,
-    tiled: bool,
-    tta: Mapping[str, Any] | None,
-    overlap: float | None,
-    thresholds: Mapping[str, Any] | None,
+    tiled: bool = False,
+    tta: Mapping[str, Any] | None = None,
+    overlap: float | None = None,
+    thresholds: Mapping[str, Any] | None = None,
 ) -> AnyPredictor:
     """The predictor of the description's task. Raises RecipeError for what only the other task knows."""
+    if isinstance(network, Whole):
+        network.check(tiled, tta, overlap)
     if description.task == "instance":
         for name, value in (("--tiles", tiled), ("--overlap", overlap)):
             if value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from maskwright.bundles.bundle import Description, describe
 from maskwright.core.errors import ModelError
 from maskwright.core.types import OBJECT_OUTPUTS, Network, ObjectNetwork
+from maskwright.prediction import whole
 
 CONTRACTS = {  # of each task: what an exported network takes and gives
     "semantic": "network/1",  # float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)
     "instance": "objects/1",  # float32 (1, 3, h, w), 0..255 -> see core.types.ObjectNetwork
 }
+LENS = "lens/1"  # float32 (1, 3, h, w), 0..255 -> float32 (1, C, h, w), 0..255; see `from_lens`
 ERRORS: tuple[type[Exception], ...] = tuple(  # they have no common base
     e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception)
 )
@@ -31,26 +34,22 @@ def open_file(
     Raises ModelError when the file is missing, torn, not ONNX, not ours, or of a contract this version does not know.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelError("not found", place=path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # failures are raised; the rest is chatter
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except ERRORS as error:
-        raise ModelError(f"is not a usable ONNX file ({str(error).splitlines()[0][:200]})", place=path) from error
+    session = running(path, threads)
     metadata = session.get_modelmeta().custom_metadata_map
     if KEY not in metadata:
         raise ModelError("is not a Maskwright export (no description in its metadata)", place=path)
-    if metadata.get("contract") not in CONTRACTS.values():
-        known = " and ".join(f"`{contract}`" for contract in CONTRACTS.values())
+    contracts = (*CONTRACTS.values(), LENS, whole.CONTRACT)
+    if metadata.get("contract") not in contracts:
+        known = " and ".join(f"`{contract}`" for contract in contracts)
         raise ModelError(f"has the contract `{metadata.get('contract')}`; this version runs {known}", place=path)
     try:
         description = describe(json.loads(metadata[KEY]), path)
     except ValueError as error:
         raise ModelError("has damaged metadata", place=path) from error
-    if metadata["contract"] != CONTRACTS[description.task]:
+    if metadata["contract"] == whole.CONTRACT:
+        return whole.Whole(_finished(session), description, path), description, None
+    lens = metadata["contract"] == LENS and description.task == "semantic"
+    if not lens and metadata["contract"] != CONTRACTS[description.task]:
         raise ModelError(f"is for the task `{description.task}` with the contract of another", place=path)
     output, name = session.get_outputs()[0].name, session.get_inputs()[0].name
 
@@ -60,7 +59,47 @@ def open_file(
     def objects(pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(session.run(list(OBJECT_OUTPUTS), {name: pixels}))
 
-    network = objects if description.task == "instance" else logits
+    def lens_logits(pixels: np.ndarray) -> np.ndarray:
+        return from_lens(logits(pixels), metadata.get("head", ""))
+
+    network = objects if description.task == "instance" else lens_logits if lens else logits
     height, width = session.get_inputs()[0].shape[2:]
     fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     return network, description, fixed
+
+
+def _finished(session: onnxruntime.InferenceSession) -> Callable[[np.ndarray, tuple[str, ...]], list[np.ndarray]]:
+    """What `whole.Whole` runs: an image uint8 (H, W, 3) and names of outputs -> their arrays."""
+    name = session.get_inputs()[0].name
+    return lambda pixels, outputs: list(session.run(list(outputs), {name: pixels}))
+
+
+def running(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session of any ONNX file on the CPU. Raises ModelError when the file is missing, torn, not ONNX or cannot run."""
+    if not path.is_file():
+        raise ModelError("not found", place=path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # failures are raised; the rest is chatter
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except ERRORS as error:
+        raise ModelError(f"is not a usable ONNX file ({str(error).splitlines()[0][:200]})", place=path) from error
+
+
+def from_lens(answer: np.ndarray, head: str) -> np.ndarray:
+    """Logits float32 (1, C, h, w) from what a `lens/1` file answers, 0..255; a pixel's logits are known up to a common summand.
+
+    head: `object` (one channel for two classes), `classes` (a sigmoid each), `margins` (sigmoid(z - the strongest other z):
+    below 0 the other is the strongest of all, so that the smaller of margin and 0 is z less the strongest z), or `softmax`.
+    Sigmoids near 255 are 255 in float32: logits end at 17 there.
+    """
+    share = answer.astype(np.float64) / 255
+    low, high = np.finfo(np.float32).tiny, 1 - 2.0**-25
+    share = share.clip(low, high)
+    if head == "softmax":
+        return np.log(share).astype(np.float32)
+    z = (np.log(share) - np.log1p(-share)).astype(np.float32)
+    if head == "object":
+        return np.concatenate([np.zeros_like(z), z], axis=1)
+    return np.minimum(z, 0) if head == "margins" else z

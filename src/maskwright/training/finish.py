@@ -18,8 +18,8 @@ from maskwright.core.recipe import Recipe, with_paths
 from maskwright.core.recipe_text import dump
 from maskwright.core.types import Network, ObjectNetwork
 from maskwright.data.prepare import Prepared, digest
-from maskwright.exports.onnx import Parity, onnx
-from maskwright.exports.onnx_objects import ObjectParity
+from maskwright.exports import onnx
+from maskwright.exports.parity import AnyParity
 from maskwright.imaging import images
 from maskwright.prediction import with_torch
 from maskwright.prediction.scoring import AnyScores
@@ -31,7 +31,7 @@ PARITY_IMAGES = 16
 FIXED_SEED = 20_000  # of the pixels that every bundle answers to, see `fixed_output`
 
 
-def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Parity | ObjectParity:
+def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> AnyParity:
     """Writes the bundle: weights, recipe, description, and model.onnx with its parity check.
 
     The weights are the best ones, or the last where nothing validates.
@@ -53,7 +53,7 @@ def bundle(parts: Assembled, recipe: Recipe, prepared: Prepared, run: Run) -> Pa
     )
     bundles.save_description(run.bundle, description)
     pixels = parity_inputs(prepared, description)
-    return onnx(segmenter, description, run.bundle / bundles.ONNX, pixels)
+    return onnx.checked(segmenter, description, run.bundle / bundles.ONNX, pixels)
 
 
 def scores(run: Run, val: AnyScores | None, test: AnyScores | None) -> None:

@@ -20,6 +20,8 @@ VERBS: Registry = Registry(
         "predict": "maskwright.verbs.predict:predict",
         "tune_thresholds": "maskwright.verbs.tune_thresholds:tune_thresholds",
         "export": "maskwright.verbs.export:export",
+        "verify": "maskwright.verbs.verify:verify",
+        "inspect": "maskwright.verbs.inspect:inspect",
         "report": "maskwright.verbs.report:report",
         "runs": "maskwright.verbs.runs:runs",
         "doctor": "maskwright.verbs.doctor:doctor",

@@ -1,4 +1,4 @@
-"""`maskwright export`: a trained bundle as a file for another runtime, proved equal on real images."""
+"""`maskwright export`: a trained bundle as a file for another runtime, with a certificate of what it answers on real images."""
 
 from __future__ import annotations
 
@@ -14,85 +14,227 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from maskwright.bundles.bundle import Bundle
+    from maskwright.core.table import Data
+    from maskwright.exports.certificate import Certificate
+
+MOST_SCORED = 300  # labelled images that both models are scored on, spread over all
+MOST_CALIBRATED = 100  # photos that an exporter may look at
+
 
 @dataclass(frozen=True)
 class Exported:
-    """The file and how far it is from the trained network; checked: that in words."""
+    """The file and its certificate."""
 
     path: str
-    target: str
-    parity: dict[str, Any]
-    checked: str
+    certificate: Certificate
     next: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        return {"path": self.path, "target": self.target, "parity": self.parity}
+        return {"path": self.path, **self.certificate.to_json()}
 
     def show(self, console: Console) -> None:
-        p = self.parity
-        console.print(f"wrote {self.path} ({p['size_mb']:.1f} MB, opset {p['opset']})", markup=False, soft_wrap=True)
-        console.print(f"checked on {counted(p['images'], 'image')}: {self.checked}")
+        known = self.certificate
+        console.print(f"wrote {self.path}", markup=False, soft_wrap=True)
+        for line in (*known.words(), *known.notes):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+        if not known.certified:
+            console.print("[yellow]not certified[/]: no runtime on this machine runs it", soft_wrap=True)
 
 
 def export(
     bundle: str,
-    *,
+    *options: str,
     target: Annotated[str, Parameter(name="--for")] = "onnx",
-    images: str | None = None,
     out: str | None = None,
-    opset: int = 17,
+    data: str | None = None,
+    images: str | None = None,
+    calibrate: str | None = None,
+    opset: int | None = None,
+    self_contained: Annotated[bool, Parameter(negative=())] = False,
+    max_drop: float = 0.01,
+    uncertified: Annotated[bool, Parameter(negative=())] = False,
 ) -> Exported:
-    """Write a trained model for another runtime and prove that it agrees.
+    """Write a trained model for another runtime, and prove on real images that it answers as the trained one does.
 
     Parameters
     ----------
     bundle
         a bundle or a run folder.
+    options
+        of the target, as precision=fp16; `maskwright explain exporter NAME` lists them.
     target
         what to write; see `maskwright explain exporter`.
-    images
-        photos for the parity check; left out: those the run kept for its report.
     out
-        the file to write; left out: in the bundle.
+        the file to write; left out: beside the bundle's weights.
+    data
+        labelled images to score both models on; left out: the validation images of the run.
+    images
+        photos without labels to compare both models on, instead.
+    calibrate
+        photos that a quantised file measures its ranges on; left out: training images of the run, else those compared on.
     opset
-        of the ONNX operators.
+        of the ONNX operators, short for opset=N.
+    self_contained
+        of ONNX: photo in, masks out, with resizing and classes inside the file; short for self_contained=true.
+    max_drop
+        most that the score may fall (without labels: share of pixels that may change); above it nothing is written.
+    uncertified
+        write a file that no runtime on this machine can run.
     """
-    from dataclasses import asdict
+    from maskwright.bundles import bundle as bundles
+    from maskwright.core import files, terminal
+    from maskwright.exports import EXPORTERS, certificate
+    from maskwright.exports.source import Source
+    from maskwright.prediction import with_torch
+
+    name = EXPORTERS.check(target, "--for")
+    short = {"opset": opset, "self_contained": self_contained or None}
+    given = _options(name, options, {key: value for key, value in short.items() if value is not None})
+    certificate.check_limit(max_drop)
+    with terminal.shown():
+        loaded = bundles.load(bundle)
+        path = _named(out, name, given, loaded.path)
+        ranged = name == "int8" or given.get("precision") == "int8"
+        labelled, photos, ranges = _images(loaded, data, images, calibrate, ranged)
+        source = Source(with_torch.load_segmenter(loaded), loaded.description, tuple(ranges), loaded.path)
+        with files.left_clean(path.parent), files.staged(path.parent) as folder:
+            staged = folder / path.name
+            written = EXPORTERS[name](source, staged, **given)
+            found = certificate.certify(
+                source,
+                written,
+                staged,
+                target=name,
+                options=given,
+                photos=photos,
+                labelled=labelled,
+                max_drop=max_drop,
+                uncertified=uncertified,
+            )
+    following = [f"maskwright verify {path}"]
+    if path.suffix == ".onnx" and name not in ("tensorrt",):
+        following.append(f"maskwright predict {path} PHOTOS --out masks")
+    return Exported(str(path), found, following)
+
+
+def _options(name: str, options: tuple[str, ...], short: dict[str, Any]) -> dict[str, Any]:
+    """The options of a target, held against its signature."""
+    from maskwright.core import recipe as recipes
+    from maskwright.exports import EXPORTERS
+
+    given = {**recipes.as_pairs(list(options)), **short}
+    recipes.check_entry(EXPORTERS, name, given, f"--for {name}")
+    return given
+
+
+def _named(out: str | None, target: str, options: dict[str, Any], bundle: Path) -> Path:
+    """The file to write. Raises RecipeError for one with another ending than the target's."""
     from pathlib import Path
 
-    from maskwright.bundles import bundle as bundles
-    from maskwright.core import terminal
     from maskwright.core.errors import RecipeError
-    from maskwright.exports import EXPORTERS
-    from maskwright.imaging.images import read_fitted
-    from maskwright.prediction import with_torch
-    from maskwright.prediction.predictor import as_input
+    from maskwright.exports import ENDINGS
 
-    if out is not None and Path(out).suffix.lower() != ".onnx":
-        raise RecipeError(f"`{out}` names no ONNX file", place="--out", hint=f"give it its ending: {out}.onnx")
-    write = EXPORTERS[EXPORTERS.check(target, "--for")]
-    loaded = bundles.load(bundle)
-    known = loaded.description
-    with terminal.shown():
-        how = "squash" if known.fit == "crop" else known.fit
-        pixels = [as_input(read_fitted(path, known.size, how)[0]) for path in _photos(loaded.path, images)]
-        path = Path(out) if out else loaded.path / bundles.ONNX
-        parity = write(with_torch.load_segmenter(loaded), known, path, pixels, opset=opset)
-    return Exported(
-        str(path), target, asdict(parity), parity.words(), [f"maskwright predict {path} PHOTOS --out masks"]
-    )
+    ending = ENDINGS.get(target, f".{target}")
+    if out is None:
+        said = [
+            key if value is True else str(value) if isinstance(value, str) else f"{key}{value}"
+            for key, value in options.items()
+        ]
+        words = [word.replace("_", "-") for word in said if word.replace("_", "").replace(".", "").isalnum()]
+        if target == "onnx" and not words:
+            words = ["certified"]  # model.onnx is the bundle's own, and takes what its recipe needs
+        return (bundle / ("-".join(["model", *words]) + ending)).absolute()
+    suffix = "." + ending.rpartition(".")[2]
+    if Path(out).suffix != suffix:
+        raise RecipeError(f"`{out}` has not the ending of this target", place="--out", hint=f"call it {out}{suffix}")
+    return Path(out).absolute()
 
 
-def _photos(bundle: Path, images: str | None, most: int = 16) -> list[Path]:
+def _images(
+    bundle: Bundle, data: str | None, images: str | None, calibrate: str | None, ranged: bool
+) -> tuple[Data | None, list[Path], list[Path]]:
+    """Labelled images to score on (or None), photos to compare on, and photos to look at while writing. Says what was taken.
+
+    ranged: the target measures ranges on photos, which should not be those it is scored on.
+    """
+    from maskwright.core import events
+    from maskwright.core.errors import RecipeError
+
+    if data is not None and images is not None:
+        raise RecipeError("is for photos without labels, and `--data` has some", place="--images", hint="leave one out")
+    labelled: Data | None = None
+    trained: list[Path] = []
+    if data is not None:
+        from maskwright.verbs.asked import Asked
+
+        labelled = _spread(Asked(data).images(bundle.path)[0], MOST_SCORED)
+    if (data is None and images is None) or (ranged and calibrate is None):
+        of_run, trained = _of_run(bundle)
+        labelled = of_run if data is None and images is None else labelled
+    photos = [_path(record.image) for record in labelled] if labelled is not None else _photos(bundle, images)
+    ranges = _found(calibrate) if calibrate is not None else trained or photos
+    if ranged and ranges is photos:
+        events.warn(
+            "ranges are measured on the images that the file is scored on: name others with `--calibrate FOLDER`"
+        )
+    return labelled, photos, ranges[:: max(1, -(-len(ranges) // MOST_CALIBRATED))]
+
+
+def _of_run(bundle: Bundle) -> tuple[Data | None, list[Path]]:
+    """The validation images of the run that a bundle lies in (else its test images), and photos that trained it."""
+    from maskwright.core import events
+    from maskwright.core.errors import MaskwrightError
+    from maskwright.data.prepare import prepare
+    from maskwright.verbs.train import recipe_of
+
+    run = bundle.path.parent
+    if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
+        return None, []
+    try:
+        prepared = prepare(recipe_of(str(run), {}, resume=True))
+    except MaskwrightError as error:
+        events.warn(f"the images of the run cannot be read ({error}): name others with `--data` or `--images`")
+        return None, []
+    trained = [_path(record.image) for record in _spread(prepared.train, MOST_CALIBRATED)]
+    for part, images in (("validation", prepared.val), ("test", prepared.test), ("training", prepared.train)):
+        if len(images):
+            chosen = _spread(images, MOST_SCORED)
+            events.say(f"its run has {counted(len(images), f'{part} image')}; {len(chosen)} of them can be scored on")
+            if part == "training":
+                events.warn("both models are scored on images that trained them: only the difference says something")
+            return chosen, trained
+    return None, trained
+
+
+def _photos(bundle: Bundle, images: str | None) -> list[Path]:
+    """Photos of a folder, or those that the run kept for its report."""
+    from maskwright.core import events
     from maskwright.core.errors import DataError
-    from maskwright.prediction import folders
 
     if images is not None:
-        found = folders.find(images)[1]
-        return found[:: max(1, len(found) // most)][:most]
-    kept = sorted(bundle.parent.glob("pictures/val_*_image.webp"))
+        return _found(images)
+    kept = sorted(bundle.path.parent.glob("pictures/val_*_image.webp"))
     if not kept:
-        raise DataError(
-            "there are no images for the parity check", place=bundle, hint="name some with `--images FOLDER`"
-        )
-    return kept[:most]
+        hint = "name labelled images with `--data DATA`, or photos with `--images FOLDER`"
+        raise DataError("there are no images to check the exported file on", place=bundle.path, hint=hint)
+    events.say(f"compared on the {counted(len(kept), 'picture')} that the run kept for its report")
+    return kept
+
+
+def _found(folder: str) -> list[Path]:
+    from maskwright.prediction import folders
+
+    return list(folders.find(folder)[1])
+
+
+def _spread(data: Data, most: int) -> Data:
+    from maskwright.data import edit
+
+    return edit.select(data, list(data.ids)[:: max(1, -(-len(data) // most))])
+
+
+def _path(image: Any) -> Path:
+    from pathlib import Path
+
+    return Path(image)

@@ -1,0 +1,268 @@
+"""The certificate of an exported file: what it answers on real images, held against the trained model it was made from.
+
+Every export ends here. The file is run in its own runtime; what it loses is measured on the user's labelled images, on original
+pixels, with the interval of a paired bootstrap; above the limit nothing is written. The certificate stands as JSON beside the
+file, and inside it where the format has room. `maskwright verify` holds a file against it on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maskwright import __version__
+from maskwright.bundles import runs
+from maskwright.core import events, files, machine
+from maskwright.core.errors import ModelError, RecipeError
+from maskwright.core.table import Data
+from maskwright.core.words import counted
+from maskwright.exports import agreement, fingerprints
+from maskwright.exports.agreement import Agreement
+from maskwright.exports.source import Source, Written
+from maskwright.metrics.differences import class_differences, paired_difference
+from maskwright.prediction import scoring
+from maskwright.prediction.predictor import AnyPredictor
+
+FORMAT = 1
+ENDING = ".certificate.json"
+HEADLINES = {"semantic": "miou", "instance": "mask_ap"}  # of each task: the score whose loss is limited
+MAX_DROP = 0.01  # of that score; without labels, of the pixels
+NONE_HERE = "none here"
+PHOTOS = 64  # that both models are compared on, pixel by pixel
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the exported model's score is beside the trained one's, on the same images. change: exported minus trained.
+
+    classes: the change of each class's IoU (of objects: mask AP) with its interval; [None, None, None] where it is undefined.
+    """
+
+    headline: str
+    trained: float
+    exported: float
+    change: float
+    low: float | None
+    high: float | None
+    images: int
+    ids: str  # digest of the images' ids
+    classes: dict[str, list[float | None]]
+
+    def words(self) -> str:
+        within = "" if self.low is None else f" ({self.low:+.4f} to {self.high:+.4f})"
+        name = runs.HEADLINES[self.headline]
+        return f"{name} {self.exported:.4f}, trained {self.trained:.4f}: {self.change:+.4f}{within}"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is said of one exported file.
+
+    runtime: that ran it, "none here" where this machine has none; then `checked` says what was run in its place.
+    latency_ms: of one photo through `exported` (else its `twin`) and `trained` (torch), medians of turns in rotation, both
+    with `threads`, one for each core.
+    probe: what the file answers to a picture that can be drawn anywhere. certified: the file itself ran, within the limit.
+    description: of the model, as in its bundle.
+    """
+
+    file: str
+    target: str
+    options: dict[str, Any]
+    runtime: str
+    checked: str
+    certified: bool
+    agreement: Agreement
+    loss: Loss | None
+    max_drop: float
+    latency_ms: dict[str, float]
+    size_mb: float
+    notes: tuple[str, ...]
+    facts: dict[str, Any]
+    probe: dict[str, Any]
+    fingerprints: dict[str, Any]
+    description: dict[str, Any]
+    machine: str = field(default_factory=lambda: _machine())
+    threads: int = field(default_factory=lambda: machine.cpu()["usable"])
+    written: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    maskwright: str = __version__
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        plain = json.loads(json.dumps(asdict(self)))  # tuples as lists: equal to what is read back
+        return {**plain, "seal": sealed(plain)}
+
+    def words(self) -> list[str]:
+        """What a person reads of it, line by line."""
+        said = [f"{counted(self.agreement.images, 'photo')}, {self.checked}: {self.agreement.words()}"]
+        if self.loss is not None:
+            said.append(f"{counted(self.loss.images, 'labelled image')}: {self.loss.words()}")
+        times = ", ".join(f"{name} {value:.1f} ms" for name, value in self.latency_ms.items())
+        return [*said, f"{self.size_mb:.2f} MB; one photo: {times}"]
+
+
+def certify(
+    source: Source,
+    written: Written,
+    path: Path,
+    *,
+    target: str,
+    options: dict[str, Any],
+    photos: Sequence[Path],
+    labelled: Data | None,
+    max_drop: float = MAX_DROP,
+    uncertified: bool = False,
+) -> Certificate:
+    """Measures the file, writes its certificate into it and beside it, and returns it.
+
+    path: of the file, in its staging folder. photos: to compare on, at least one. labelled: images to score both models on.
+    uncertified: a file that no runtime here can run is written all the same.
+
+    Raises ModelError when it loses more than `max_drop`, or runs nowhere here and `uncertified` is not asked for.
+    """
+    running = written.predictor or written.twin
+    if written.predictor is None and not uncertified:
+        twin = f" ({written.twin_of} can be checked in its place)" if written.twin is not None else ""
+        what = f"no runtime on this machine runs this file, so that nothing is proved of it{twin}"
+        raise ModelError(what, place=path.name, hint="write it all the same with `--uncertified`")
+    assert running is not None, "an exporter names what can be run in its place"
+    assert photos, "a certificate needs photos"
+    found = agreement.compare(source.predictor, running, list(photos)[:: max(1, -(-len(photos) // PHOTOS))])
+    loss = _loss(source, running, labelled) if labelled is not None and len(labelled) else None
+    ran = "exported" if written.predictor else "twin"
+    _judge(found, loss, max_drop, path)
+    certificate = Certificate(
+        file=path.name,
+        target=target,
+        options=options,
+        runtime=written.predictor.runtime if written.predictor else NONE_HERE,
+        checked=f"run in {running.runtime}" if written.predictor else f"{written.twin_of} in its place",
+        certified=written.predictor is not None,
+        agreement=found,
+        loss=loss,
+        max_drop=max_drop,
+        latency_ms=agreement.latency({ran: running, "trained": source.predictor}, photos[0]),
+        size_mb=round(sum(p.stat().st_size for p in _parts(path)) / 1e6, 3),
+        notes=written.notes,
+        facts=dict(written.facts or {}),
+        probe=agreement.probe(running),
+        fingerprints=fingerprints.of_file(path),
+        description=source.description.to_json(),
+    )
+    text = json.dumps(certificate.to_json())
+    if path.suffix == ".onnx":
+        fingerprints.append_certificate(path, text)
+    files.write_text(beside(path), json.dumps(certificate.to_json(), indent=1) + "\n")
+    return certificate
+
+
+def beside(path: Path) -> Path:
+    """Where the certificate of a file stands."""
+    return path.with_name(path.name + ENDING)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The certificate of a file: that beside it, else that inside. Raises ModelError where there is none, or it is damaged."""
+    place = beside(path)
+    inside = fingerprints.certificate_in(path) if path.suffix == ".onnx" and path.is_file() else None
+    if place.is_file():
+        try:
+            text = place.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"cannot be read ({error})", place=place) from error
+    elif inside is not None:
+        text, place = inside, path
+    else:
+        hint = f"`maskwright export` writes it beside the file, as {place.name}"
+        raise ModelError("has no certificate", place=path, hint=hint)
+    try:
+        found = json.loads(text)
+        stated = found["format"]
+        if stated > FORMAT:
+            what = f"is a certificate of format {stated}; this version reads up to {FORMAT}"
+            raise ModelError(what, place=place, hint="install a newer maskwright")
+        if found["seal"] != sealed({key: value for key, value in found.items() if key != "seal"}):
+            raise ModelError(
+                "was changed: what it says is not what was sealed", place=place, hint="export the file again"
+            )
+        if inside is not None and json.loads(inside) != found:
+            raise ModelError("differs from the certificate inside the file: one of them was changed", place=place)
+        for needed in ("fingerprints", "probe", "description", "target"):
+            found[needed]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError("is a damaged certificate", place=place) from error
+    return dict(found)
+
+
+def near(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What a probe answers otherwise than it did, in words: numbers may differ by rounding."""
+    found = []
+    for name, before in then.items():
+        one, other = np.atleast_1d(np.asarray(before, float)), np.atleast_1d(np.asarray(now.get(name, ()), float))
+        allowed = 1e-2 * max(1.0, float(np.abs(one).max(initial=0.0)))
+        if one.shape != other.shape or (one.size and not float(np.abs(one - other).max()) <= allowed):
+            found.append(f"it answers a known picture with other {name} than when it was certified")
+    return found
+
+
+def sealed(said: Mapping[str, Any]) -> str:
+    """A digest of what a certificate says. It shows that something was changed, it does not prove who wrote it."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _machine() -> str:
+    cpu = machine.cpu()
+    return f"{cpu['name']}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def digest(ids: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+
+
+def _loss(source: Source, exported: AnyPredictor, labelled: Data) -> Loss | None:
+    """None where the trained model has no score on these images: nothing in them can be scored."""
+    theirs = scoring.evaluate(exported, labelled, label="score the exported file")
+    ours = scoring.evaluate(source.predictor, labelled, label="score the trained model")
+    headline = HEADLINES[source.description.task]
+    change = paired_difference(theirs, ours, headline)
+    trained, score = ours[headline], theirs[headline]
+    if trained is None or score is None or change.value is None:
+        return None
+    of_classes = class_differences(theirs, ours).items()
+    classes: dict[str, list[float | None]] = {name: [e.value, e.low, e.high] for name, e in of_classes}
+    same = {"images": len(labelled), "ids": digest(labelled.ids), "classes": classes}
+    return Loss(headline, trained, score, change.value, change.low, change.high, **same)  # type: ignore[arg-type]
+
+
+def _judge(found: Agreement, loss: Loss | None, max_drop: float, path: Path) -> None:
+    hint = "nothing was written; allow more with `--max-drop`, or look at what the export says it changed"
+    if loss is not None:
+        if loss.change < -max_drop:
+            raise ModelError(
+                f"loses {-loss.change:.4f}, and {max_drop:g} is the limit: {loss.words()}", place=path.name, hint=hint
+            )
+        return
+    events.warn("no labelled images that can be scored: the file is judged by how many pixels it answers differently")
+    share = found.pixels_changed
+    if found.objects is not None and found.unmatched is not None:
+        share = max(share, found.unmatched / max(found.objects, 1))
+    if share > max_drop:
+        raise ModelError(f"differs too much, {max_drop:g} is the limit: {found.words()}", place=path.name, hint=hint)
+
+
+def check_limit(max_drop: float) -> None:
+    """Raises RecipeError for a limit that cannot be."""
+    if not 0 <= max_drop <= 1:
+        raise RecipeError(f"{max_drop} is no share of a score", place="--max-drop", hint="it can be 0 to 1, as 0.01")
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of an export in its staging folder."""
+    return [file for file in path.parent.rglob("*") if file.is_file()]
