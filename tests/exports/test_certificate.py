@@ -62,7 +62,15 @@ def certified(
     paths = [Path(record.image) for record in photos]
     options = {"opset": 17, "scales": (1, 2)}
     return certificate.certify(
-        source, given, path, target="onnx", options=options, photos=paths, labelled=labelled, **changes
+        source,
+        given,
+        path,
+        target="onnx",
+        options=options,
+        photos=paths,
+        photos_of="some photos",
+        labelled=labelled,
+        **changes,
     )
 
 

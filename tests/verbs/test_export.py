@@ -52,6 +52,7 @@ def test_it_is_certified_on_the_validation_images_of_its_run(run: Path, exported
     said = certificate.load(exported)
     assert said["certified"]
     assert said["options"] == {"opset": 13}
+    assert said["photos"] == "the validation images of its run"
     assert said["loss"]["images"] == said["agreement"]["images"] == len(split["val"])
     assert said["loss"]["ids"] == certificate.digest(split["val"])
     assert abs(said["loss"]["change"]) < 1e-3

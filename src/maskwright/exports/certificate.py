@@ -67,6 +67,7 @@ class Certificate:
     """What is said of one exported file.
 
     runtime: that ran it, "none here" where this machine has none; then `checked` says what was run in its place.
+    photos: what both models were compared and scored on, in words.
     latency_ms: of one photo through `exported` (else its `twin`) and `trained` (torch), medians of turns in rotation, both
     with `threads`, one for each core.
     probe: what the file answers to a picture that can be drawn anywhere. certified: the file itself ran, within the limit.
@@ -79,6 +80,7 @@ class Certificate:
     runtime: str
     checked: str
     certified: bool
+    photos: str
     agreement: Agreement
     loss: Loss | None
     max_drop: float
@@ -116,13 +118,15 @@ def certify(
     target: str,
     options: dict[str, Any],
     photos: Sequence[Path],
+    photos_of: str,
     labelled: Data | None,
     max_drop: float = MAX_DROP,
     uncertified: bool = False,
 ) -> Certificate:
     """Measures the file, writes its certificate into it and beside it, and returns it.
 
-    path: of the file, in its staging folder. photos: to compare on, at least one. labelled: images to score both models on.
+    path: of the file, in its staging folder. photos: to compare on, at least one; photos_of: what they are, in
+    words. labelled: images to score both models on.
     uncertified: a file that no runtime here can run is written all the same.
 
     Raises ModelError when it loses more than `max_drop`, or runs nowhere here and `uncertified` is not asked for.
@@ -145,6 +149,7 @@ def certify(
         runtime=written.predictor.runtime if written.predictor else NONE_HERE,
         checked=f"run in {running.runtime}" if written.predictor else f"{written.twin_of} in its place",
         certified=written.predictor is not None,
+        photos=photos_of,
         agreement=found,
         loss=loss,
         max_drop=max_drop,

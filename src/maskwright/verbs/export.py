@@ -96,7 +96,7 @@ def export(
         loaded = bundles.load(bundle)
         path = _named(out, name, given, loaded.path)
         ranged = name == "int8" or given.get("precision") == "int8"
-        labelled, photos, ranges = _images(loaded, data, images, calibrate, ranged)
+        labelled, photos, ranges, whose = _images(loaded, data, images, calibrate, ranged)
         source = Source(with_torch.load_segmenter(loaded), loaded.description, tuple(ranges), loaded.path)
         with files.left_clean(path.parent), files.staged(path.parent) as folder:
             staged = folder / path.name
@@ -108,6 +108,7 @@ def export(
                 target=name,
                 options=given,
                 photos=photos,
+                photos_of=whose,
                 labelled=labelled,
                 max_drop=max_drop,
                 uncertified=uncertified,
@@ -153,8 +154,8 @@ def _named(out: str | None, target: str, options: dict[str, Any], bundle: Path) 
 
 def _images(
     bundle: Bundle, data: str | None, images: str | None, calibrate: str | None, ranged: bool
-) -> tuple[Data | None, list[Path], list[Path]]:
-    """Labelled images to score on (or None), photos to compare on, and photos to look at while writing. Says what was taken.
+) -> tuple[Data | None, list[Path], list[Path], str]:
+    """Labelled images to score on (or None), photos to compare on, photos to look at while writing, and what the first two are.
 
     ranged: the target measures ranges on photos, which should not be those it is scored on.
     """
@@ -165,24 +166,26 @@ def _images(
         raise RecipeError("is for photos without labels, and `--data` has some", place="--images", hint="leave one out")
     labelled: Data | None = None
     trained: list[Path] = []
+    whose = f"`--data {data}`" if data is not None else f"`--images {images}`"
     if data is not None:
         from maskwright.verbs.asked import Asked
 
         labelled = _spread(Asked(data).images(bundle.path)[0], MOST_SCORED)
     if (data is None and images is None) or (ranged and calibrate is None):
-        of_run, trained = _of_run(bundle)
-        labelled = of_run if data is None and images is None else labelled
+        of_run, trained, part = _of_run(bundle)
+        if data is None and images is None:
+            labelled, whose = of_run, f"the {part} images of its run" if part else "pictures that its run kept"
     photos = [_path(record.image) for record in labelled] if labelled is not None else _photos(bundle, images)
     ranges = _found(calibrate) if calibrate is not None else trained or photos
     if ranged and ranges is photos:
         events.warn(
             "ranges are measured on the images that the file is scored on: name others with `--calibrate FOLDER`"
         )
-    return labelled, photos, ranges[:: max(1, -(-len(ranges) // MOST_CALIBRATED))]
+    return labelled, photos, ranges[:: max(1, -(-len(ranges) // MOST_CALIBRATED))], whose
 
 
-def _of_run(bundle: Bundle) -> tuple[Data | None, list[Path]]:
-    """The validation images of the run that a bundle lies in (else its test images), and photos that trained it."""
+def _of_run(bundle: Bundle) -> tuple[Data | None, list[Path], str]:
+    """The validation images of the run that a bundle lies in (else its test images), photos that trained it, and the part."""
     from maskwright.core import events
     from maskwright.core.errors import MaskwrightError
     from maskwright.data.prepare import prepare
@@ -190,12 +193,12 @@ def _of_run(bundle: Bundle) -> tuple[Data | None, list[Path]]:
 
     run = bundle.path.parent
     if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
-        return None, []
+        return None, [], ""
     try:
         prepared = prepare(recipe_of(str(run), {}, resume=True))
     except MaskwrightError as error:
         events.warn(f"the images of the run cannot be read ({error}): name others with `--data` or `--images`")
-        return None, []
+        return None, [], ""
     trained = [_path(record.image) for record in _spread(prepared.train, MOST_CALIBRATED)]
     for part, images in (("validation", prepared.val), ("test", prepared.test), ("training", prepared.train)):
         if len(images):
@@ -203,8 +206,8 @@ def _of_run(bundle: Bundle) -> tuple[Data | None, list[Path]]:
             events.say(f"its run has {counted(len(images), f'{part} image')}; {len(chosen)} of them can be scored on")
             if part == "training":
                 events.warn("both models are scored on images that trained them: only the difference says something")
-            return chosen, trained
-    return None, trained
+            return chosen, trained, part
+    return None, trained, ""
 
 
 def _photos(bundle: Bundle, images: str | None) -> list[Path]:
