@@ -12,10 +12,16 @@ demo: $(READY)
 	$(BIN)/maskwright demo
 
 test: $(READY) $(BARE) $(WEB)
-	MASKWRIGHT_BARE_PYTHON=$(abspath $(VENV)-bare/bin/python) MASKWRIGHT_ORT_WEB=$(abspath $(WEB)/dist) $(BIN)/python -m pytest -n auto
+	MASKWRIGHT_BARE_PYTHON=$(abspath $(VENV)-bare/bin/python) MASKWRIGHT_ORT_WEB=$(abspath $(WEB)/dist) $(BIN)/python -m pytest -n auto $(APART)
+	$(BIN)/python -m pytest -n 2 $(RUNTIMES)
+
+# other runtimes in processes of their own: after OpenVINO has run beside torch, Ctrl-C ends a process with a segmentation fault
+RUNTIMES := tests/exports/test_runtimes.py
+APART := --ignore=$(RUNTIMES)
 
 fast: $(READY)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow" $(APART)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(RUNTIMES)
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks
