@@ -66,6 +66,11 @@ class Description:
             return 3
         return 2 if self.multilabel or self.base_size is not None or dict(self.tta) != PLAIN else 1
 
+    @property
+    def whole_fit(self) -> str:
+        """How a whole image is fitted: as in training, squashed where the model looks through windows."""
+        return "squash" if self.fit == "crop" else self.fit
+
     def to_json(self) -> dict[str, Any]:
         return {"format": self.format, **asdict(self)}
 

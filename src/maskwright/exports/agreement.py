@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from maskwright.prediction.whole import Whole
 SAME_BOX = 0.01  # of the longer side of the image, at least 2 pixels: boxes nearer than that are the same object's
 FAINT = 15.0  # a probability of 3e-7
 SMALL = 100  # pixels: below, one pixel more or less says nothing about the model
-WARM_UPS, TURNS = 3, 11
+WARM_UPS, TURNS, PATIENCE = 3, 21, 10.0  # turns; seconds after which no further turn begins
+Name = TypeVar("Name", str, int)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def compare(trained: AnyPredictor, exported: AnyPredictor, photos: Sequence[Path
         len(photos),
         changed / max(total, 1),
         *(max(column) for column in zip(*logits, strict=True)) if logits else (None, None),
-        *_summed(objects) if objects else (None,) * 4,
+        *summed(objects) if objects else (None,) * 4,
     )
 
 
@@ -94,12 +95,13 @@ def cover(found: Instances) -> np.ndarray:
     return shown
 
 
-def matched(ours: Instances, theirs: Instances) -> tuple[int, int, float, float]:
+def matched(ours: Instances, theirs: Instances, near: float | None = None) -> tuple[int, int, float, float]:
     """Objects of ours, those that only one of the two has, the least IoU and the largest difference of scores of the others.
 
-    Of the same class, the nearest box is the same object.
+    Of the same class, the nearest box is the same object, if no side of it is more than `near` pixels away (left out: see
+    SAME_BOX).
     """
-    near = max(2.0, SAME_BOX * max(ours.size))
+    near = max(2.0, SAME_BOX * max(ours.size)) if near is None else near
     free, unmatched, least, most = set(range(len(theirs))), 0, 1.0, 0.0
     for index in range(len(ours)):
         gaps = {
@@ -120,7 +122,7 @@ def matched(ours: Instances, theirs: Instances) -> tuple[int, int, float, float]
 
 
 def latency(predictors: dict[str, AnyPredictor], photo: Path) -> dict[str, float]:
-    """Milliseconds that each takes for one photo, once read: the median of TURNS turns, taken in rotation.
+    """Milliseconds that each takes for one photo, once read: the median of turns taken in rotation.
 
     torch computes with a thread for each core meanwhile, as the other runtimes do by themselves.
     """
@@ -129,20 +131,23 @@ def latency(predictors: dict[str, AnyPredictor], photo: Path) -> dict[str, float
     before = torch.get_num_threads()
     torch.set_num_threads(machine.cpu()["usable"])
     try:
-        return _timed(predictors, photo)
+        return rotated({name: _call(predictor, photo) for name, predictor in predictors.items()})
     finally:
         torch.set_num_threads(before)
 
 
-def _timed(predictors: dict[str, AnyPredictor], photo: Path) -> dict[str, float]:
-    calls = {name: _call(predictor, photo) for name, predictor in predictors.items()}
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+def rotated(calls: Mapping[Name, Callable[[], object]]) -> dict[Name, float]:
+    """Milliseconds of each call, the median of turns taken in rotation; slow ones are stopped after a few seconds."""
+    taken: dict[Name, list[float]] = {name: [] for name in calls}
+    start = time.perf_counter()
     for turn in range(WARM_UPS + TURNS):
         for name, call in calls.items():
             begin = time.perf_counter()
             call()
-            if turn >= WARM_UPS:
+            if turn >= WARM_UPS or time.perf_counter() - start > PATIENCE:
                 taken[name].append(1000 * (time.perf_counter() - begin))
+        if calls and time.perf_counter() - start > PATIENCE and all(taken.values()):
+            break
     return {name: round(statistics.median(times), 3) for name, times in taken.items()}
 
 
@@ -211,7 +216,8 @@ def _different(ours: Prediction, theirs: Any, photo: Path) -> np.ndarray:
     return ours.label_map != theirs.label_map
 
 
-def _summed(rows: list[tuple[int, int, float, float]]) -> tuple[int, int, float, float]:
+def summed(rows: Sequence[tuple[int, int, float, float]]) -> tuple[int, int, float, float]:
+    """What `matched` says of several photos, as of one."""
     objects, unmatched, least, most = zip(*rows, strict=True)
     return sum(objects), sum(unmatched), min(least), max(most)
 
@@ -228,5 +234,5 @@ def _call(predictor: AnyPredictor, photo: Path) -> Callable[[], object]:
     from maskwright.imaging.images import read_fitted
     from maskwright.prediction.predictor import as_input
 
-    fitted = as_input(read_fitted(photo, known.size, "squash" if known.fit == "crop" else known.fit)[0])
+    fitted = as_input(read_fitted(photo, known.size, known.whole_fit)[0])
     return lambda: network(fitted)

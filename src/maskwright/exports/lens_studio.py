@@ -62,6 +62,7 @@ def lens_studio(
       Snap's template, which it was made after, takes 12 of the 33 ms of a picture on an iPhone 6S.
     """
     from maskwright.models.instance_segmenter import InstanceSegmenter
+    from maskwright.prediction import with_onnx
 
     known, segmenter = source.description, source.segmenter
     if isinstance(segmenter, InstanceSegmenter):
@@ -80,7 +81,7 @@ def lens_studio(
     lens_operators.check(model, allowed)
     tiny = folding.without_tiny(model)
     _save(model, known, head, path)
-    predictor = source.running(open_network(path), f"onnxruntime {_version()}")
+    predictor = source.running(open_network(path), with_onnx.RUNTIME)
     notes = [f"prob holds {lens_recipe.meaning(known, head)}"]
     notes.append(check_range(source, path, head))
     if tiny:
@@ -317,9 +318,3 @@ def _noise(size: tuple[int, int]) -> np.ndarray:
     height, width = size
     coarse = np.random.default_rng(0).integers(0, 256, (1, 3, -(-height // 16), -(-width // 16)))
     return coarse.repeat(16, 2).repeat(16, 3)[:, :, :height, :width].astype(np.float32)
-
-
-def _version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)

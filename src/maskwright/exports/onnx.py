@@ -87,13 +87,11 @@ def onnx(
 def open_file(path: Path, description: Description | None) -> AnyPredictor:
     """The file as a predictor that sees each image once. description: not needed, it stands in the file."""
     try:
-        import onnxruntime
-
         from maskwright.prediction import with_onnx
     except ModuleNotFoundError as error:
         raise missing_package(error.name or "onnxruntime", "an ONNX file") from error
     network, known, _ = with_onnx.open_file(path)
-    return made(network, replace(known, tta=dict(PLAIN)), f"onnxruntime {onnxruntime.__version__}")
+    return made(network, replace(known, tta=dict(PLAIN)), with_onnx.RUNTIME)
 
 
 def checked(

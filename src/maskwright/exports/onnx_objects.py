@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskwright.core.types import OBJECT_OUTPUTS
+from maskwright.core.types import OBJECT_OUTPUTS, Instances
 from maskwright.core.words import counted
+from maskwright.exports import agreement
 from maskwright.imaging.paste import pasted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 LEAST_IOU = 0.99  # of the pixels of an object, as both draw it
 MAX_SCORE_DIFFERENCE = 1e-3
 MAX_UNMATCHED = 0.01  # share of the objects; scores a rounding error apart may fall on both sides of a threshold
-SMALL = 100  # pixels: below, one pixel more or less says nothing about the file
+NEAR = 2.0  # pixels of the network's input: boxes further apart are not the same object's
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ObjectParity:
     """How far the exported file is from the trained network, over `images` real images with `objects` objects.
 
     unmatched: objects that only one of the two finds. min_iou: smallest overlap of an object's pixels as both draw it (of
-    objects of SMALL pixels and more). max_score_difference: of an object's scores. size_mb: of the file. opset: of the file.
+    objects of agreement.SMALL pixels and more). max_score_difference: of an object's scores. size_mb, opset: of the file.
     """
 
     images: int
@@ -48,29 +49,15 @@ class ObjectParity:
 
 def compared(trained: Any, exported: Any, pixels: Sequence[np.ndarray], size: tuple[int, int]) -> ObjectParity:
     """Both networks on the same inputs, object by object: the nearest box of the same class within two pixels is the same."""
-    objects, unmatched, least, most = 0, 0, 1.0, 0.0
-    for image in pixels:
-        ours, theirs = trained(image), exported(image)
-        free = set(range(len(theirs[0])))
-        for box, label, score, mask in zip(*ours, strict=True):
-            near = {i: float(np.abs(theirs[0][i] - box).max()) for i in free if int(theirs[1][i]) == int(label)}
-            best = min(near, key=lambda i: (near[i], i), default=None)
-            if best is None or near[best] > 2:
-                unmatched += 1
-                continue
-            free.discard(best)
-            most = max(most, float(abs(score - theirs[2][best])))
-            least = min(least, _overlap(pasted(mask[0], box, size), pasted(theirs[3][best][0], theirs[0][best], size)))
-        objects += len(ours[0])
-        unmatched += len(free)
-    return ObjectParity(len(pixels), objects, unmatched, least, most)
+    rows = [agreement.matched(_drawn(trained(image), size), _drawn(exported(image), size), NEAR) for image in pixels]
+    return ObjectParity(len(pixels), *agreement.summed(rows))
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of run-lengths; 1 where both are small."""
-    one, other = (np.repeat(np.arange(len(runs)) & 1, runs).astype(np.bool_) for runs in (a, b))
-    union = int((one | other).sum())
-    return 1.0 if union < SMALL else int((one & other).sum()) / union
+def _drawn(found: tuple[np.ndarray, ...], size: tuple[int, int]) -> Instances:
+    """What a network found, on the pixels of its input."""
+    boxes, labels, scores, masks = found
+    counts = tuple(pasted(mask[0], box, size) for mask, box in zip(masks, boxes, strict=True))
+    return Instances(labels, scores, boxes, counts, size, ())
 
 
 def flat(segmenter: InstanceSegmenter) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,6 @@ from maskwright.imaging import images
 if TYPE_CHECKING:
     import onnxruntime
 
-WARM_UPS, TURNS, PATIENCE = 3, 21, 10.0  # turns; seconds after which no further turn begins
 OPEN = 256  # height and width of an image input that leaves them open, where the file does not say what it was made for
 LARGE = 500.0  # megabytes; larger files are not run a second time to count
 
@@ -62,24 +59,9 @@ def answers(found: Sequence[Facts], photo: Path | None, size: tuple[int, int] | 
             )
             continue
         calls[index] = _call(session, next(iter(feeds.values())))
-    for index, milliseconds in rotated(calls).items():
+    for index, milliseconds in agreement.rotated(calls).items():
         seen[index] = Answers(seen[index].ranges, milliseconds, macs=seen[index].macs)
     return seen
-
-
-def rotated(calls: Mapping[int, Callable[[], object]]) -> dict[int, float]:
-    """Milliseconds of each call, the median of turns taken in rotation; a slow one is stopped after a few seconds."""
-    taken: dict[int, list[float]] = {name: [] for name in calls}
-    start = time.perf_counter()
-    for turn in range(WARM_UPS + TURNS):
-        for name, call in calls.items():
-            begin = time.perf_counter()
-            call()
-            if turn >= WARM_UPS or time.perf_counter() - start > PATIENCE:
-                taken[name].append(1000 * (time.perf_counter() - begin))
-        if calls and time.perf_counter() - start > PATIENCE and all(taken.values()):
-            break
-    return {name: round(statistics.median(times), 3) for name, times in taken.items()}
 
 
 def opened(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -91,7 +73,7 @@ def opened(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     try:
         return with_onnx.running(path, threads)
     except ModelError as error:
-        raise ModelError(f"does not run in onnxruntime {_version()}: {error.what}", place=path) from error
+        raise ModelError(f"does not run in {with_onnx.RUNTIME}: {error.what}", place=path) from error
 
 
 def fed(known: Facts, photo: Path | None, size: tuple[int, int] | None, scale: str) -> dict[str, np.ndarray]:
@@ -189,9 +171,3 @@ def _counted(known: Facts, feed: Mapping[str, np.ndarray]) -> int | None:
     except with_onnx.ERRORS:
         return None
     return onnx_facts.macs(model, size, shapes)
-
-
-def _version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)

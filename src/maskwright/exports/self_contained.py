@@ -56,7 +56,7 @@ def self_contained(source: Source, path: Path, *, opset: int = OPSET, flip: bool
     _check(source.description, opset)
     try:
         import onnx
-        import onnxruntime
+        import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise missing_package(error.name or "onnx", "the ONNX export") from error
     from maskwright.exports import onnx_files
@@ -69,7 +69,7 @@ def self_contained(source: Source, path: Path, *, opset: int = OPSET, flip: bool
     facts = {"contract": CONTRACT, "classes": json.dumps(known.classes), "palette": json.dumps(known.colours)}
     onnx_files.describe(path, {**facts, with_onnx.KEY: json.dumps(known.to_json())})
     network, description, _ = with_onnx.open_file(path)
-    runtime = f"onnxruntime {onnxruntime.__version__}"
+    runtime = with_onnx.RUNTIME
     return Written(
         predictor.made(network, description, runtime), tuple(notes), facts={"contract": CONTRACT, "opset": opset}
     )

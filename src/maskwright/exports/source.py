@@ -48,10 +48,9 @@ class Source:
 
     def inputs(self, most: int | None = None) -> Iterator[np.ndarray]:
         """The photos as the network sees them: float32 (1, 3, h, w), 0..255, fitted by `images.fit`; `most` of them, spread."""
-        how = "squash" if self.description.fit == "crop" else self.description.fit
         step = 1 if most is None else max(1, -(-len(self.photos) // most))
         for path in self.photos[::step]:
-            yield as_input(images.read_fitted(path, self.description.size, how)[0])
+            yield as_input(images.read_fitted(path, self.description.size, self.description.whole_fit)[0])
 
     def running(self, network: Network | ObjectNetwork, runtime: str) -> AnyPredictor:
         """The same model, answered by another network, each image seen once. runtime: name and version, "openvino 2026.4.0"."""

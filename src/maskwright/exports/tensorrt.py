@@ -6,19 +6,18 @@ An engine runs on the kind of GPU and the release of TensorRT that built it, so 
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from maskwright.bundles.bundle import PLAIN
 from maskwright.core import events
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.exports import graphs, onnx_files
+from maskwright.exports.onnx import open_file
 from maskwright.exports.source import Source, Written
-from maskwright.prediction.predictor import AnyPredictor, made
+from maskwright.prediction.predictor import AnyPredictor
 
 OPSET = 17
 PRECISIONS = {"fp32": (), "fp16": ("--fp16",), "int8": ("--fp16", "--int8")}  # what trtexec is told
@@ -43,7 +42,7 @@ def tensorrt(
     engine = path.with_suffix(".engine")
     text = _instructions(path, engine, known.size, precision, workspace_mb)
     path.with_name(f"{path.stem}.build.txt").write_text(text, encoding="utf-8")
-    twin, twin_of = _twin(path), "the ONNX file that the engine is built from, in onnxruntime"
+    twin, twin_of = open_file(path, None), "the ONNX file that the engine is built from, in onnxruntime"
     exact = () if precision == "fp32" else (f"checked in fp32: what {precision} loses shows on a GPU alone",)
     if known.task == "instance":
         note = (
@@ -80,15 +79,6 @@ def _instructions(path: Path, engine: Path, size: tuple[int, int], precision: st
     if precision == "int8":
         lines.append("Without a file of `maskwright export --for int8`, trtexec makes up the ranges: for timing alone.")
     return "\n".join(lines) + "\n"
-
-
-def _twin(path: Path) -> AnyPredictor:
-    import onnxruntime
-
-    from maskwright.prediction import with_onnx
-
-    network, description, _ = with_onnx.open_file(path)
-    return made(network, replace(description, tta=dict(PLAIN)), f"onnxruntime {onnxruntime.__version__}")
 
 
 def _missing() -> str:

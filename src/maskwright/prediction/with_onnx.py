@@ -15,6 +15,7 @@ from maskwright.core.errors import ModelError
 from maskwright.core.types import OBJECT_OUTPUTS, Network, ObjectNetwork
 from maskwright.prediction import whole
 
+RUNTIME = f"onnxruntime {onnxruntime.__version__}"
 CONTRACTS = {  # of each task: what an exported network takes and gives
     "semantic": "network/1",  # float32 (N, 3, h, w), 0..255 -> logits float32 (N, C, h, w)
     "instance": "objects/1",  # float32 (1, 3, h, w), 0..255 -> see core.types.ObjectNetwork
