@@ -1,6 +1,6 @@
 """Published models beside ours, scored by our evaluator on the same images.
 
-    python benchmarks/peers.py cat DATA MODEL.onnx [--ours RUN ...] [--sources 0 3] [--squash]
+    python benchmarks/peers.py cat DATA MODEL.onnx [--ours RUN | RUN/bundle/model.lens.onnx ...] [--sources 0 3] [--squash]
     python benchmarks/peers.py deeplab VOCdevkit MODEL.tflite --python PYTHON [--out FOLDER] [--fit pad|squash]
 
 cat: the cat project's network over every source of the shipped recipe `cat_lens`, run as it was trained: the photo 256
@@ -67,7 +67,9 @@ def main() -> None:
     cat = commands.add_parser("cat")
     cat.add_argument("data")
     cat.add_argument("model", type=Path)
-    cat.add_argument("--ours", nargs="*", type=Path, default=[], help="runs or bundles")
+    cat.add_argument(
+        "--ours", nargs="*", type=Path, default=[], help="runs, bundles, files exported beside their weights"
+    )
     cat.add_argument("--sources", nargs="*", type=int, help="numbers of the recipe's sources; left out: all")
     cat.add_argument("--squash", action="store_true", help="also the peer on the whole photo squashed to 128 x 256")
     deeplab = commands.add_parser("deeplab")
@@ -160,18 +162,21 @@ def peer(path: Path, *, squashed: bool) -> Callable[[Record], np.ndarray]:
 
 
 def ours(path: Path) -> Contender:
-    """A run or bundle of ours with a class `cat`; every other class counts as background."""
-    bundle = bundles.load(path)
-    model = predictor.load(path, threads=1, overlap=OVERLAP if bundle.description.fit == "crop" else None)
+    """A run or bundle of ours with a class `cat`, or a file exported beside its weights; other classes are background."""
+    bundle = bundles.load(path.absolute().parent if path.suffix == ".onnx" else path)
+    file = path if path.suffix == ".onnx" else bundle.onnx
+    assert file is not None, f"{path} holds no model.onnx"
+    overlap = OVERLAP if bundle.description.fit == "crop" else None
+    model = predictor.load(path, threads=1, overlap=overlap)
     cat = model.classes.index("cat")
     lists = bundle.path.parent / "split.json"
     seen = frozenset(splits.load(lists).train) if lists.is_file() else frozenset()
-    assert bundle.onnx is not None, f"{path} holds no model.onnx"
 
     def predict(record: Record) -> np.ndarray:
         return (model(record.image, upright=record.upright).label_map == cat).astype(np.uint8)
 
-    return Contender(bundle.path.parent.name if lists.is_file() else bundle.path.name, predict, bundle.onnx, seen)
+    known = bundle.path.parent.name if lists.is_file() else bundle.path.name
+    return Contender(f"{known} {file.name}" if path.suffix == ".onnx" else known, predict, file, seen)
 
 
 def opened(model: Path | bytes) -> onnxruntime.InferenceSession:

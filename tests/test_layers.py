@@ -1,6 +1,8 @@
 """The house stands: imports point down, nothing goes in circles, torch stays in its rooms."""
 
 import ast
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import maskwright
+from maskwright.exports import certificate, fingerprints
 from maskwright.verbs import VERBS
 
 SOURCE = Path(__file__).parents[1] / "src" / "maskwright"
@@ -149,3 +152,31 @@ def test_shelves_list_their_names_without_torch() -> None:
 def test_predicting_from_onnx_imports_no_torch() -> None:
     code = "import maskwright.prediction.with_onnx, maskwright.prediction.folders, maskwright.prediction.evaluation"
     assert not {"torch", "cv2"} & modules_after(code)
+
+
+UNTIL_THE_MODEL_IS_LOADED = """
+import onnxruntime
+from maskwright.cli import run
+class Loading(BaseException): pass
+def load(*_, **__): raise Loading
+onnxruntime.InferenceSession = load
+try: run({arguments})
+except Loading: pass
+else: raise SystemExit("no model was loaded")
+"""
+NOT_YET = {"hotcoco", "pydantic", "yaml", "orjson", "rich", "email", "http", "asyncio", "zipfile", "csv"}
+NEVER = TORCH | {"cv2", "onnx", "scipy", "matplotlib", "pandas", "jinja2", "huggingface_hub", "av", "lmdb"}
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "verify"])
+def test_until_the_model_is_loaded_little_else_is(verb: str, tmp_path: Path) -> None:
+    golden = Path(__file__).parent / "golden" / "bundle-1"
+    model, photos = tmp_path / "model.onnx", tmp_path / "photos"
+    shutil.copy(golden / "model.onnx", model)
+    photos.mkdir()
+    said = {"format": 1, "target": "onnx", "probe": {}, "fingerprints": fingerprints.of_file(model)}
+    said |= {"description": json.loads(fingerprints.metadata_in(model)["maskwright"])}
+    fingerprints.append_certificate(model, json.dumps({**said, "seal": certificate.sealed(said)}))
+    for given in [[model]] if verb == "verify" else [[model, photos], [golden, photos]]:
+        arguments = [verb, *(str(path) for path in given)]
+        assert not (NEVER | NOT_YET) & modules_after(UNTIL_THE_MODEL_IS_LOADED.format(arguments=arguments))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def brute_force(predictor: Any, photos: Path, ids: set[str]) -> tuple[float, flo
     return sum(hits[c] / union[c] for c in present) / len(present), right / total
 
 
-def test_all_doors_give_the_same_score(trained: Any, photos: Path) -> None:
+def test_all_doors_give_the_same_score(trained: Any, photos: Path, tmp_path: Path) -> None:
     run = run_folders.load(trained.run)
     split_file = str(run.path / "split.json")
     ours = trained.scores["miou"]
@@ -95,11 +96,15 @@ def test_all_doors_give_the_same_score(trained: Any, photos: Path) -> None:
     onnx = mw.evaluate(str(run.bundle), str(photos))
     torch = mw.evaluate(str(run.bundle), str(photos), runtime="torch")
     alone = command("evaluate", str(run.bundle / "model.onnx"), str(photos), "--split", split_file, "--part", "val")
+    shutil.copy(split_file, tmp_path)
+    shutil.copytree(run.bundle, tmp_path / "bundle")
+    exported = (tmp_path / "bundle" / "model.onnx").rename(tmp_path / "bundle" / "model-certified.onnx")
     counted, accuracy = brute_force(mw.load(run.bundle), photos, set(splits.load(split_file).val))
     assert onnx.scores["miou"] == pytest.approx(ours, abs=1e-9)
     assert last["val_miou"] == pytest.approx(ours, abs=1e-9)
     assert torch.scores["miou"] == pytest.approx(ours, abs=1e-9)
     assert alone["headlines"]["miou"]["value"] == pytest.approx(ours, abs=1e-9)
+    assert mw.evaluate(str(exported), str(photos)).scores["miou"] == pytest.approx(ours, abs=1e-9)
     assert counted == pytest.approx(ours, abs=1e-9)
     assert accuracy == pytest.approx(trained.scores["pixel_accuracy"], abs=1e-9)
 

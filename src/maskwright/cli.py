@@ -37,7 +37,7 @@ def run(tokens: list[str], as_json: bool = False) -> int:
     """Runs one command and returns its exit code; a bug of ours leaves through as its traceback (exit code 1)."""
     from cyclopts import CycloptsError
 
-    app = _app()
+    app = _app(tokens)
     try:
         with terminal.shown():
             result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -53,7 +53,8 @@ def run(tokens: list[str], as_json: bool = False) -> int:
     return int(getattr(result, "exit_code", 0))
 
 
-def _app() -> App:
+def _app(tokens: list[str]) -> App:
+    """The command that the tokens name; all of them where they name none, as for `--help` and what was mistyped."""
     from cyclopts import App, Parameter
 
     app = App(
@@ -63,9 +64,10 @@ def _app() -> App:
         version=__version__,
         help_format="plaintext",  # markdown would cost a third of the start-up
         help_on_error=False,
+        suppress_keyboard_interrupt=False,  # `run` says that it was stopped
         default_parameter=Parameter(negative_iterable=()),
     )
-    for name in VERBS:
+    for name in _named(tokens) or VERBS:
         app.command(VERBS[name], name=name.replace("_", "-"))
     return app
 
@@ -104,7 +106,12 @@ def _sentence(text: str) -> str:
 
 
 def _command(tokens: list[str]) -> str:
-    return f"{tokens[0]} " if tokens and tokens[0].replace("-", "_") in VERBS else ""
+    return f"{tokens[0]} " if _named(tokens) else ""
+
+
+def _named(tokens: list[str]) -> list[str]:
+    """The command that comes first, by its name on the shelf, if it is one."""
+    return [name for name in (token.replace("-", "_") for token in tokens[:1]) if name in VERBS]
 
 
 if __name__ == "__main__":

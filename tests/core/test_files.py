@@ -1,12 +1,15 @@
 """Files appear whole or not at all; events reach their receivers; a torn log is still read."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +67,70 @@ def test_kill_9_never_leaves_half_a_file(tmp_path: Path) -> None:
         values = json.loads(target.read_text())
         assert len(values) == 200_000
         assert len(set(values)) == 1
+
+
+def staged_pair(folder: Path, number: int) -> None:
+    with files.staged(folder) as staging:
+        for name in ("a.bin", "b.txt"):
+            (staging / name).write_text(str(number))
+
+
+def test_what_two_write_into_one_folder_at_once_stays_together(tmp_path: Path) -> None:
+    for turn in range(20):
+        folder = tmp_path / str(turn)  # that neither finds there
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number, folder=folder: staged_pair(folder, number), range(16)))
+        assert {"a.bin", "b.txt"} == {file.name for file in folder.iterdir()}
+        assert (folder / "a.bin").read_text() == (folder / "b.txt").read_text()
+
+
+def test_one_that_fails_takes_no_folder_from_another(tmp_path: Path) -> None:
+    def failing(folder: Path) -> None:
+        with files.left_clean(folder), files.staged(folder):
+            raise KeyError
+
+    for turn in range(20):
+        folder = tmp_path / str(turn)
+        with ThreadPoolExecutor(8) as pool:
+            jobs = [pool.submit(failing, folder) for _ in range(8)]
+            staged_pair(folder, turn)
+        assert all(isinstance(job.exception(), KeyError) for job in jobs)
+        assert (folder / "a.bin").read_text() == str(turn)
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="folders cannot be locked here")
+def test_what_a_killed_process_left_goes_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from maskwright.core import files\n"
+        "with files.staged(Path(sys.argv[1])) as folder:\n    (folder / 'half').touch(); print(flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    (left,) = tmp_path.iterdir()
+    long_ago = left.stat().st_mtime - 2 * files.DAY
+    try:
+        os.utime(left, (long_ago, long_ago))
+        staged_pair(tmp_path, 1)
+        assert left.exists()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    staged_pair(tmp_path, 2)
+    assert {"a.bin", "b.txt"} == {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_full_disk_is_said_with_the_folder_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = shutil.Error([("a", "b", f"[Errno {errno.ENOSPC}] No space left on device: 'a' -> 'b'")])
+    for error in (OSError(errno.ENOSPC, "No space left on device"), copied):
+        assert "no space left on the disk" in str(files.cannot_write(tmp_path, error))
+    assert "cannot be written (Read-only" in str(files.cannot_write(tmp_path, OSError(errno.EROFS, "Read-only")))
+    free = {str(tmp_path): 10, files.tempfile.gettempdir(): 5}
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)]))
+    assert "TMPDIR" in str(files.cannot_write(tmp_path, copied))
+    free[str(tmp_path)] = 5
+    assert "TMPDIR" not in str(files.cannot_write(tmp_path, copied))
 
 
 def test_receivers_hear_events_only_inside_their_block(tmp_path: Path) -> None:

@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx as onnx_package
 import pytest
-from small_networks import KNOWN, source_of
+from onnx import numpy_helper
+from small_networks import source_of
 
 import maskwright as mw
-from maskwright.core import events
+from maskwright.core import events, machine
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.exports import bias_correction, onnx_files, quantised
-from maskwright.exports.int8 import _prepared, _quantised, int8
+from maskwright.exports.int8 import _of_machine, _prepared, _quantised, int8
 from maskwright.exports.onnx import onnx, open_file
 from maskwright.exports.source import Source
 
@@ -103,7 +105,7 @@ def test_a_layer_in_float_stays_in_float_when_onnxruntime_optimises(source: Sour
         for level in levels:
             options = ort.SessionOptions()
             options.graph_optimization_level = level
-            changed = quantised.in_float(model, trained, name).SerializeToString()
+            changed = quantised.in_float(model, trained, [name]).SerializeToString()
             session = ort.InferenceSession(changed, options, providers=["CPUExecutionProvider"])
             answers.append(session.run(None, {"image": pixels})[0])
         plain, optimised = (float(np.abs(answer - expected).mean()) for answer in answers)
@@ -126,14 +128,96 @@ def test_every_calibration_is_near(source: Source, tmp_path: Path, calibration: 
     assert changed(source, tmp_path / "model.onnx") < 0.1
 
 
+def test_the_judge_decides_how_many_layers_go_back(source: Source, tmp_path: Path) -> None:
+    """Law: layers go back while more is lost than may be, and the predictor that is handed on is that of the file."""
+    path, asked = tmp_path / "model.onnx", []
+
+    def judge(predictor: Any) -> float:
+        asked.append(len(quantised.layers(onnx_package.load(str(path)))))
+        return 0.01 * (asked[-1] - 3)  # as many layers as there are over three, in hundredths
+
+    written = int8(replace(source, judge=judge, max_drop=0.001), path)
+    assert asked == [4, 0, 3]  # none, all, one back in float32
+    assert written.facts is not None
+    assert len(written.facts["float_layers"]) == 1  # type: ignore[arg-type]
+    assert written.predictor is not None
+    answers = [predictor.network(next(source.inputs()))[0] for predictor in (written.predictor, open_file(path, None))]
+    assert np.array_equal(answers[0], answers[1])
+    whole = int8(replace(source, judge=lambda predictor: 0.0, max_drop=0.0), path)
+    assert whole.facts is not None
+    assert whole.facts["float_layers"] == []
+    with pytest.raises(ModelError, match="--max-drop"):
+        int8(replace(source, judge=lambda predictor: 1.0), path)
+
+
+def test_pixels_may_be_limited_beside_the_judge(source: Source, tmp_path: Path) -> None:
+    def judge(predictor: Any) -> float:
+        raise AssertionError("pixels are cheaper to ask, and say no")
+
+    with pytest.raises(ModelError, match="changes too much"):
+        int8(replace(source, judge=judge), tmp_path / "model.onnx", max_changed=0.0)
+
+
+def test_reduced_weights_cannot_overflow_sixteen_bits(source: Source, tmp_path: Path) -> None:
+    """Law: two products of an activation 0..255 and a weight stay below 32768, which CPUs without VNNI add up in int16."""
+    for reduced in (False, True):
+        path = tmp_path / f"{reduced}.onnx"
+        written = int8(replace(source, max_drop=1), path, reduce_range=reduced)
+        assert changed(source, path) < 0.1
+        model = onnx_package.load(str(path))
+        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        makers = {name: node for node in model.graph.node for name in node.output}
+        layers = [node for node in model.graph.node if node.name in quantised.layers(model)]
+        most = max(int(np.abs(stored[makers[node.input[1]].input[0]].astype(int)).max()) for node in layers)
+        assert most == (64 if reduced else 127)
+        assert (2 * 255 * most < 1 << 15) == reduced
+        assert any(f"weights in {7 if reduced else 8} bits" in note for note in written.notes)
+
+
+@pytest.mark.parametrize(
+    ("able", "kind", "reduced", "expected"),
+    [
+        ("AVX-512 VNNI", "x86_64", False, "exactly (AVX-512 VNNI)"),
+        ("AMX", "x86_64", True, "exactly (AMX)"),
+        (None, "x86_64", False, "`reduce_range`"),
+        (None, "AMD64", False, "`reduce_range`"),
+        (None, "x86_64", True, "7 bits"),
+        (None, "arm64", False, "8 bits"),
+    ],
+)
+def test_what_a_cpu_can_is_said(
+    monkeypatch: pytest.MonkeyPatch, able: str | None, kind: str, reduced: bool, expected: str
+) -> None:
+    monkeypatch.setattr(machine, "cpu", lambda: {"int8": able})
+    monkeypatch.setattr("platform.machine", lambda: kind)
+    said = _of_machine(reduced)
+    assert said.endswith(expected)
+    assert ("overflow" in said) == ("`" in expected)
+
+
+def test_notes_of_the_float_file_are_kept(source: Source, tmp_path: Path) -> None:
+    scales = replace(
+        source, description=replace(source.description, tta={"flip": False, "scales": [1.0, 1.5]}), max_drop=1
+    )
+    assert "takes one size" in int8(scales, tmp_path / "model.onnx").notes[0]
+
+
+def test_windows_are_what_ranges_are_measured_on(source: Source, tmp_path: Path) -> None:
+    windows = replace(source, description=replace(source.description, size=(32, 32), fit="crop"), max_drop=1)
+    assert (
+        "measured on 30 windows (minmax), held against float32 on 15 windows"
+        in int8(windows, tmp_path / "m.onnx").notes[0]
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "change", "error", "match"),
     [
         ({}, {"photos": ()}, RecipeError, "--calibrate FOLDER"),
-        ({}, {"description": replace(KNOWN, task="instance")}, ModelError, "label pixels"),
         ({"images": 0}, {}, RecipeError, "images: 0 cannot be"),
         ({"max_changed": 2.0}, {}, RecipeError, "max_changed: 2.0 cannot be"),
-        ({"max_changed": 0.0}, {}, ModelError, "max_changed="),
+        ({"max_changed": 0.0}, {}, ModelError, "max_changed"),
+        ({}, {"max_drop": 0.0}, ModelError, "--max-drop"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -152,8 +152,3 @@ class Drifting(Small):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(images) + (0.0 if torch.jit.is_tracing() else 9.0 * torch.randn(1))
-
-
-def test_float16_is_not_for_models_that_find_objects(source: Source, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="label pixels"):
-        onnx(replace(source, description=replace(KNOWN, task="instance")), tmp_path / "model.onnx", precision="fp16")

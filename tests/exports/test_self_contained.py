@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import PIL
 import pytest
+import torch
 from onnx import TensorProto
 from PIL import Image
 
@@ -255,8 +256,6 @@ def finder() -> Description:
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Path]:
-    import torch
-
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("objects")
     return written(folder, finder())[0], folder / "whole.onnx"

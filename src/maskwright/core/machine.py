@@ -93,7 +93,7 @@ def within(version: str, wanted: str) -> str:
 
 
 def cpu() -> dict[str, Any]:
-    """name, cores, usable (by this process), and whether it computes bf16 quickly: `amx`, `avx512_bf16` or None."""
+    """name, cores, usable (by this process); bf16, int8: what computes those quickly, sums of int8 exactly, or None."""
     name, flags = platform.processor() or platform.machine(), set()
     for line in _lines(Path("/proc/cpuinfo")):
         key, _, value = line.partition(":")
@@ -102,12 +102,13 @@ def cpu() -> dict[str, Any]:
         elif key.strip() in ("flags", "Features"):
             flags = set(value.split())
             break
-    bf16 = next((word for flag, word in BF16.items() if flag in flags), None)
+    bf16, int8 = (next((word for flag, word in table.items() if flag in flags), None) for table in (BF16, INT8))
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"name": name, "cores": os.cpu_count(), "usable": usable, "bf16": bf16}
+    return {"name": name, "cores": os.cpu_count(), "usable": usable, "bf16": bf16, "int8": int8}
 
 
 BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "ARM"}  # in the order of their speed
+INT8 = {"amx_int8": "AMX", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI", "asimddp": "ARM dot product"}
 
 
 def memory() -> dict[str, float]:

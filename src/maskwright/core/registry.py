@@ -11,9 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
-from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -41,6 +39,8 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
     @cached_property
     def _targets(self) -> dict[str, str]:
+        from importlib.metadata import entry_points
+
         foreign = {e.name: e.value for e in entry_points(group=f"maskwright.{self.kind}s")}
         return {**foreign, **self._own}
 
@@ -51,10 +51,11 @@ class Registry(Mapping[str, Callable[..., Any]]):
         return len(self._targets)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._targets
+        return name in self._own or name in self._targets  # ours need no look at what is installed
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        module, _, attribute = self._targets[self.check(name)].partition(":")
+        target = self._own.get(name) or self._targets[self.check(name)]
+        module, _, attribute = target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
@@ -64,7 +65,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
     def check(self, name: str, place: object = None) -> str:
         """The name itself when the table has it; RecipeError with the nearest names otherwise."""
-        if name not in self._targets:
+        if name not in self:
             raise RecipeError(f"no {self.kind} is called `{name}`", place=place, hint=suggestion(name, self._targets))
         return name
 
@@ -121,6 +122,8 @@ def option_helps(docstring: str) -> dict[str, str]:
 
 def suggestion(name: str, known: Any) -> str:
     """`did you mean ...` for the nearest known name, else the list of names."""
+    from difflib import get_close_matches
+
     names = [str(k) for k in known]
     near = get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else "it can be " + ", ".join(f"`{n}`" for n in sorted(names))

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from maskwright.core import events, notebook
@@ -24,13 +25,18 @@ class Terminal:
     """Bars appear for work that takes over two seconds; without a terminal a plain line is written now and then."""
 
     def __init__(self, console: Console | None = None):
-        from rich.console import Console
-
-        self.console = console or Console(stderr=True, highlight=False)
+        self._given = console
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}
         self._told: dict[str, float] = {}
+
+    @cached_property
+    def console(self) -> Console:
+        """Made when there is something to say: most commands that end well are silent until then."""
+        from rich.console import Console
+
+        return self._given or Console(stderr=True, highlight=False)
 
     def __call__(self, event: Event) -> None:
         from rich.markup import escape

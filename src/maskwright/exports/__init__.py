@@ -38,3 +38,4 @@ ENDINGS = {  # of the file that an exporter writes
     "torchscript": ".torchscript",
     "tensorrt": ".tensorrt.onnx",
 }
+FOLDERS = (".mlpackage",)  # endings of what is written as a folder

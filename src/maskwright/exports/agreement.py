@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from maskwright.core import events, machine
+from maskwright.core import events
 from maskwright.core.errors import ModelError
 from maskwright.core.types import Instances, Prediction
 from maskwright.core.words import counted
@@ -128,6 +127,8 @@ def latency(predictors: dict[str, AnyPredictor], photo: Path) -> dict[str, float
     """
     import torch
 
+    from maskwright.core import machine
+
     before = torch.get_num_threads()
     torch.set_num_threads(machine.cpu()["usable"])
     try:
@@ -148,7 +149,7 @@ def rotated(calls: Mapping[Name, Callable[[], object]]) -> dict[Name, float]:
                 taken[name].append(1000 * (time.perf_counter() - begin))
         if calls and time.perf_counter() - start > PATIENCE and all(taken.values()):
             break
-    return {name: round(statistics.median(times), 3) for name, times in taken.items()}
+    return {name: round(float(np.median(times)), 3) for name, times in taken.items()}
 
 
 def probe(predictor: AnyPredictor) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def correct(model: ModelProto, trained: ModelProto, pixels: Sequence[np.ndarray]
     before = {node.name: node for node in trained.graph.node}
     nodes = [node for node in model.graph.node if node.name in set(quantised.layers(model))]
     nodes = [node for node in nodes if node.op_type == "Conv" and len(node.input) == 3 and node.input[2] in made]
+    if not nodes:
+        return 0
     means = _means(trained, sorted({before[node.name].input[0] for node in nodes}), pixels)
     for node in nodes:
         weights, bias = made[node.input[1]], made[node.input[2]]

@@ -11,24 +11,24 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from maskwright import __version__
 from maskwright.bundles import runs
-from maskwright.core import events, files, machine
+from maskwright.core import events, files
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.table import Data
 from maskwright.core.words import counted
 from maskwright.exports import agreement, fingerprints
 from maskwright.exports.agreement import Agreement
 from maskwright.exports.source import Source, Written
-from maskwright.metrics.differences import class_differences, paired_difference
-from maskwright.prediction import scoring
 from maskwright.prediction.predictor import AnyPredictor
 
 FORMAT = 1
@@ -36,6 +36,7 @@ ENDING = ".certificate.json"
 HEADLINES = {"semantic": "miou", "instance": "mask_ap"}  # of each task: the score whose loss is limited
 MAX_DROP = 0.01  # of that score; without labels, of the pixels
 NONE_HERE = "none here"
+KILOBYTE = 0.001  # in megabytes
 PHOTOS = 64  # that both models are compared on, pixel by pixel
 
 
@@ -92,7 +93,7 @@ class Certificate:
     fingerprints: dict[str, Any]
     description: dict[str, Any]
     machine: str = field(default_factory=lambda: _machine())
-    threads: int = field(default_factory=lambda: machine.cpu()["usable"])
+    threads: int = field(default_factory=lambda: _cpu()["usable"])
     written: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     maskwright: str = __version__
     format: int = FORMAT
@@ -110,6 +111,57 @@ class Certificate:
         return [*said, f"{self.size_mb:.2f} MB; one photo: {times}"]
 
 
+class Judge:
+    """Callable: any predictor -> what it loses beside the trained one, by the rule of certificates (see `lost`).
+
+    The trained one is scored once, and what was found of a predictor is known as long as it lives: an exporter may ask before
+    the certificate does. photos: to compare on. labelled: images to score on, where there are some.
+    """
+
+    def __init__(self, trained: AnyPredictor, photos: Sequence[Path], labelled: Data | None):
+        self.trained, self.labelled = trained, labelled
+        self.photos = list(photos)[:: max(1, -(-len(photos) // PHOTOS))]
+        self._agreements: WeakKeyDictionary[AnyPredictor, Agreement] = WeakKeyDictionary()
+        self._losses: WeakKeyDictionary[AnyPredictor, Loss | None] = WeakKeyDictionary()
+
+    def __call__(self, exported: AnyPredictor) -> float:
+        loss = self.loss(exported)
+        return -loss.change if loss is not None else lost(self.agreement(exported), None)
+
+    def agreement(self, exported: AnyPredictor) -> Agreement:
+        if exported not in self._agreements:
+            self._agreements[exported] = agreement.compare(self.trained, exported, self.photos)
+        return self._agreements[exported]
+
+    def loss(self, exported: AnyPredictor) -> Loss | None:
+        """None where the trained model has no score on these images: nothing in them can be scored."""
+        if exported not in self._losses:
+            self._losses[exported] = self._loss(exported, self.labelled) if self.labelled else None
+        return self._losses[exported]
+
+    def _loss(self, exported: AnyPredictor, labelled: Data) -> Loss | None:
+        from maskwright.metrics.differences import class_differences, paired_difference
+        from maskwright.prediction import scoring
+
+        theirs, ours = scoring.evaluate(exported, labelled, label="score the exported file"), self._trained
+        headline = HEADLINES[self.trained.description.task]
+        change = paired_difference(theirs, ours, headline)
+        trained, score = ours[headline], theirs[headline]
+        if trained is None or score is None or change.value is None:
+            return None
+        of_classes = class_differences(theirs, ours).items()
+        classes: dict[str, list[float | None]] = {name: [e.value, e.low, e.high] for name, e in of_classes}
+        same = {"images": len(labelled), "ids": digest(labelled.ids), "classes": classes}
+        return Loss(headline, trained, score, change.value, change.low, change.high, **same)  # type: ignore[arg-type]
+
+    @cached_property
+    def _trained(self) -> Any:
+        from maskwright.prediction import scoring
+
+        assert self.labelled is not None, "asked for where there is something to score on"
+        return scoring.evaluate(self.trained, self.labelled, label="score the trained model")
+
+
 def certify(
     source: Source,
     written: Written,
@@ -122,12 +174,14 @@ def certify(
     labelled: Data | None,
     max_drop: float = MAX_DROP,
     uncertified: bool = False,
+    judge: Judge | None = None,
 ) -> Certificate:
     """Measures the file, writes its certificate into it and beside it, and returns it.
 
     path: of the file, in its staging folder. photos: to compare on, at least one; photos_of: what they are, in
     words. labelled: images to score both models on.
-    uncertified: a file that no runtime here can run is written all the same.
+    uncertified: a file that no runtime here can run is written all the same. judge: of the same photos, that has known the file
+    while it was written.
 
     Raises ModelError when it loses more than `max_drop`, or runs nowhere here and `uncertified` is not asked for.
     """
@@ -138,8 +192,8 @@ def certify(
         raise ModelError(what, place=path.name, hint="write it all the same with `--uncertified`")
     assert running is not None, "an exporter names what can be run in its place"
     assert photos, "a certificate needs photos"
-    found = agreement.compare(source.predictor, running, list(photos)[:: max(1, -(-len(photos) // PHOTOS))])
-    loss = _loss(source, running, labelled) if labelled is not None and len(labelled) else None
+    judge = judge or Judge(source.predictor, photos, labelled)
+    found, loss = judge.agreement(running), judge.loss(running)
     ran = "exported" if written.predictor else "twin"
     _judge(found, loss, max_drop, path)
     certificate = Certificate(
@@ -154,18 +208,27 @@ def certify(
         loss=loss,
         max_drop=max_drop,
         latency_ms=agreement.latency({ran: running, "trained": source.predictor}, photos[0]),
-        size_mb=round(sum(p.stat().st_size for p in _parts(path)) / 1e6, 3),
+        size_mb=_megabytes(path),
         notes=written.notes,
         facts=dict(written.facts or {}),
         probe=agreement.probe(running),
         fingerprints=fingerprints.of_file(path),
         description=source.description.to_json(),
     )
-    text = json.dumps(certificate.to_json())
     if path.suffix == ".onnx":
-        fingerprints.append_certificate(path, text)
+        certificate = _inside(certificate, path)
     files.write_text(beside(path), json.dumps(certificate.to_json(), indent=1) + "\n")
     return certificate
+
+
+def _inside(certificate: Certificate, path: Path) -> Certificate:
+    """Puts a certificate into an ONNX file; it says the size that this gives, to a kilobyte."""
+    while True:
+        fingerprints.append_certificate(path, json.dumps(certificate.to_json()))
+        size = _megabytes(path)
+        if round(abs(size - certificate.size_mb), 3) <= KILOBYTE:
+            return certificate
+        certificate = replace(certificate, size_mb=size)
 
 
 def beside(path: Path) -> Path:
@@ -222,8 +285,14 @@ def sealed(said: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+def _cpu() -> dict[str, Any]:
+    from maskwright.core import machine
+
+    return machine.cpu()
+
+
 def _machine() -> str:
-    cpu = machine.cpu()
+    cpu = _cpu()
     return f"{cpu['name']}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 
@@ -231,35 +300,26 @@ def digest(ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
-def _loss(source: Source, exported: AnyPredictor, labelled: Data) -> Loss | None:
-    """None where the trained model has no score on these images: nothing in them can be scored."""
-    theirs = scoring.evaluate(exported, labelled, label="score the exported file")
-    ours = scoring.evaluate(source.predictor, labelled, label="score the trained model")
-    headline = HEADLINES[source.description.task]
-    change = paired_difference(theirs, ours, headline)
-    trained, score = ours[headline], theirs[headline]
-    if trained is None or score is None or change.value is None:
-        return None
-    of_classes = class_differences(theirs, ours).items()
-    classes: dict[str, list[float | None]] = {name: [e.value, e.low, e.high] for name, e in of_classes}
-    same = {"images": len(labelled), "ids": digest(labelled.ids), "classes": classes}
-    return Loss(headline, trained, score, change.value, change.low, change.high, **same)  # type: ignore[arg-type]
+def lost(found: Agreement, loss: Loss | None) -> float:
+    """What an exported file loses: of its score, else the share of pixels that changed, or of objects found by one alone."""
+    if loss is not None:
+        return -loss.change
+    if found.objects is None or found.unmatched is None:
+        return found.pixels_changed
+    return max(found.pixels_changed, found.unmatched / max(found.objects, 1))
 
 
 def _judge(found: Agreement, loss: Loss | None, max_drop: float, path: Path) -> None:
     hint = "nothing was written; allow more with `--max-drop`, or look at what the export says it changed"
-    if loss is not None:
-        if loss.change < -max_drop:
-            raise ModelError(
-                f"loses {-loss.change:.4f}, and {max_drop:g} is the limit: {loss.words()}", place=path.name, hint=hint
-            )
-        return
-    events.warn("no labelled images that can be scored: the file is judged by how many pixels it answers differently")
-    share = found.pixels_changed
-    if found.objects is not None and found.unmatched is not None:
-        share = max(share, found.unmatched / max(found.objects, 1))
-    if share > max_drop:
-        raise ModelError(f"differs too much, {max_drop:g} is the limit: {found.words()}", place=path.name, hint=hint)
+    less = lost(found, loss)
+    if loss is None:
+        events.warn(
+            "no labelled images that can be scored: the file is judged by how many pixels it answers differently"
+        )
+    if less > max_drop:
+        what = f"loses {less:.4f}" if loss is not None else "differs too much"
+        said = loss.words() if loss is not None else found.words()
+        raise ModelError(f"{what}, {max_drop:g} is the limit: {said}", place=path.name, hint=hint)
 
 
 def check_limit(max_drop: float) -> None:
@@ -268,6 +328,6 @@ def check_limit(max_drop: float) -> None:
         raise RecipeError(f"{max_drop} is no share of a score", place="--max-drop", hint="it can be 0 to 1, as 0.01")
 
 
-def _parts(path: Path) -> list[Path]:
-    """The files of an export in its staging folder."""
-    return [file for file in path.parent.rglob("*") if file.is_file()]
+def _megabytes(path: Path) -> float:
+    """Of the files of an export, in its staging folder."""
+    return round(sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file()) / 1e6, 3)

@@ -28,7 +28,10 @@ def executorch(source: Source, path: Path, *, delegate: bool = True) -> Written:
     partitioner = graphs.needed(
         "executorch.backends.xnnpack.partition.xnnpack_partitioner", "the ExecuTorch export"
     ).XnnpackPartitioner
-    failures = (graphs.needed("executorch.exir.error", "the ExecuTorch export").ExportError,)
+    failures = (
+        graphs.needed("executorch.exir.error", "the ExecuTorch export").ExportError,
+        graphs.needed("torch._export.verifier", "the ExecuTorch export").SpecViolationError,
+    )
     with graphs.conversion("ExecuTorch", failures):
         lowered = exir.to_edge_transform_and_lower(
             graphs.program(source),

@@ -19,6 +19,7 @@ GRAPH, OPSETS, METADATA = 7, 8, 14  # fields of a ModelProto
 NODE, WEIGHT, INPUT, OUTPUT = 1, 5, 11, 12  # of a GraphProto
 NODE_NAME, NODE_TYPE, WEIGHT_NAME = 3, 4, 8
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+TORN = "is torn, or no ONNX file: its records do not fit into it"
 WEIGHTS_OF = {".xml": ".bin"}  # endings of files whose weights lie in a second one, and its ending
 
 
@@ -41,7 +42,7 @@ def of_file(path: Path) -> dict[str, Any]:
     try:
         return _of_onnx(body)
     except (IndexError, UnicodeDecodeError) as error:
-        raise ModelError("is torn: its records do not fit into it", place=path) from error
+        raise ModelError(TORN, place=path) from error
 
 
 def certificate_in(path: Path) -> str | None:
@@ -52,14 +53,14 @@ def certificate_in(path: Path) -> str | None:
 def metadata_in(path: Path) -> dict[str, str]:
     """What stands in the metadata of an ONNX file."""
     try:
-        return {key: value.decode("utf-8") for key, value in _metadata(_read(path))}
+        return {key: str(value, "utf-8") for key, value in _metadata(_read(path))}
     except (IndexError, UnicodeDecodeError) as error:
-        raise ModelError("is torn: its records do not fit into it", place=path) from error
+        raise ModelError(TORN, place=path) from error
 
 
 def append_certificate(path: Path, text: str) -> None:
     """Adds the certificate to an ONNX file, in place of one that it has."""
-    body = b"".join(_record(number, kind, value) for number, kind, value, _ in _kept(path.read_bytes()))
+    body = b"".join(_record(number, kind, value) for number, kind, value, _ in _kept(_read(path)))
     entry = _record(1, BYTES, KEY.encode()) + _record(2, BYTES, text.encode("utf-8"))
     path.write_bytes(body + _record(METADATA, BYTES, entry))
 
@@ -91,7 +92,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _of_onnx(body: bytes) -> dict[str, Any]:
+def _of_onnx(body: memoryview) -> dict[str, Any]:
     whole, interface = hashlib.sha256(), hashlib.sha256()
     operators: dict[str, str] = {}
     weights: dict[str, str] = {}
@@ -118,27 +119,27 @@ def _of_onnx(body: bytes) -> dict[str, Any]:
     }
 
 
-def _kept(body: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
+def _kept(body: memoryview) -> Iterator[tuple[int, int, memoryview, memoryview]]:
     """The records of a model but for its certificate."""
     for record in _records(body):
         if record[0] != METADATA or _text(record[2], 1) != KEY:
             yield record
 
 
-def _metadata(body: bytes) -> Iterator[tuple[str, bytes]]:
+def _metadata(body: memoryview) -> Iterator[tuple[str, memoryview]]:
     for number, _, value, _ in _records(body):
         if number == METADATA:
             entry = {field: part for field, _, part, _ in _records(value)}
-            yield entry.get(1, b"").decode("utf-8"), entry.get(2, b"")
+            yield str(entry.get(1, b""), "utf-8"), entry.get(2, memoryview(b""))
 
 
-def _text(message: bytes, wanted: int) -> str:
+def _text(message: memoryview, wanted: int) -> str:
     """A field of a message as text; "" where it has none."""
-    return next((value.decode("utf-8") for number, _, value, _ in _records(message) if number == wanted), "")
+    return next((str(value, "utf-8") for number, _, value, _ in _records(message) if number == wanted), "")
 
 
-def _records(message: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
-    """(field number, wire type, value, the whole record) of each field. Raises IndexError where it ends too early."""
+def _records(message: memoryview) -> Iterator[tuple[int, int, memoryview, memoryview]]:
+    """(field number, wire type, value, the whole record) of each field, uncopied. Raises IndexError where it ends too early."""
     at = 0
     while at < len(message):
         start = at
@@ -159,7 +160,7 @@ def _records(message: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
         yield tag >> 3, kind, message[begin:at], message[start:at]
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = message[at]
@@ -169,7 +170,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _record(number: int, kind: int, value: bytes) -> bytes:
+def _record(number: int, kind: int, value: bytes | memoryview) -> bytes:
     length = _encoded(len(value)) if kind == BYTES else b""
     return _encoded(number << 3 | kind) + length + value
 
@@ -182,7 +183,7 @@ def _encoded(value: int) -> bytes:
     return bytes([*found, value])
 
 
-def _contents(path: Path) -> Iterator[bytes]:
+def _contents(path: Path) -> Iterator[bytes | memoryview]:
     """Of a file its bytes, of a folder the names and bytes of all files in it."""
     if path.is_file():
         yield _read(path)
@@ -192,19 +193,19 @@ def _contents(path: Path) -> Iterator[bytes]:
         yield _read(file)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> memoryview:
     try:
-        return path.read_bytes()
+        return memoryview(path.read_bytes())
     except OSError as error:
         raise ModelError(f"cannot be read ({error.strerror or error})", place=path) from error
 
 
-def _sha256(*parts: bytes) -> str:
+def _sha256(*parts: bytes | memoryview) -> str:
     found = hashlib.sha256()
     for part in parts:
         found.update(part)
     return found.hexdigest()
 
 
-def _digest(part: bytes) -> str:
+def _digest(part: memoryview) -> str:
     return _sha256(part)[:16]

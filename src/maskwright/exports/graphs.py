@@ -41,10 +41,14 @@ FAILURES: tuple[type[Exception], ...] = (
     TypeError,
     LookupError,
     AttributeError,
+    ArithmeticError,
     AssertionError,
     ImportError,
     SyntaxError,
 )
+
+# how lines of OpenVINO's errors begin that come before the reason
+SAY_NOTHING = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
 
 
 def needed(package: str, needed_by: str) -> Any:
@@ -86,6 +90,7 @@ def conversion(target: str, failures: tuple[type[Exception], ...] = ()) -> Itera
 def reason(error: BaseException) -> str:
     """What an exception says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.lstrip("- ") for line in lines if not line.startswith(SAY_NOTHING)] or lines
     first = next((line for line in lines if any(letter.islower() for letter in line)), type(error).__name__)
     return first[:200].rstrip(".")
 

@@ -1,8 +1,9 @@
 """int8: the network with weights and activations in 8 bits, as QuantizeLinear and DequantizeLinear nodes in an ONNX file.
 
 Ranges are measured on the user's photos (static quantisation, per-channel int8 weights, uint8 activations: on x86 nearly
-twice as fast as int8 ones, and a little more exact). The file is then held against the float32 network on photos whose ranges
-were not measured; while it changes more pixels than allowed, the layers that cost most go back to float32, see `quantised`.
+twice as fast as int8 ones, and a little more exact). While the file loses more than its certificate may say, the layers that
+cost most go back to float32, see `quantised`. Of networks that find objects only layers that others come after are in 8 bits:
+boxes, scores and masks, and the layers that say them, stay in float32.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import platform
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from maskwright.core import events
-from maskwright.core.errors import ModelError, RecipeError
+from maskwright.core import events, machine
+from maskwright.core.errors import RecipeError
 from maskwright.core.words import counted
-from maskwright.exports import bias_correction, onnx_files, quantised
+from maskwright.exports import bias_correction, onnx_files, onnx_layers, quantised
 from maskwright.exports.onnx import onnx as in_float
 from maskwright.exports.onnx import open_file
-from maskwright.exports.quantised import Check
+from maskwright.exports.quantised import Check, Found
 from maskwright.exports.source import Source, Written
+from maskwright.prediction.predictor import AnyPredictor
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -43,57 +47,115 @@ def int8(
     *,
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax",
     images: int = 64,
-    max_changed: float = 0.01,
+    max_changed: float | None = None,
+    reduce_range: bool = False,
 ) -> Written:
     """An ONNX file that computes in 8 bits: a quarter of the size, about twice as fast on CPUs that can (VNNI, AMX, NEON dot).
 
     calibration: range of an activation: all that was seen (minmax), 99.999 % of it, or what loses least information (entropy).
     images: photos that are looked at, at most; half of them for the ranges, half to hold the file against float32.
-    max_changed: share of pixels that may be answered otherwise than in float32; layers go back to float32 until it holds.
+    max_changed: share of pixels (of objects, by their scores) that may be answered otherwise than in float32, beside what the
+      certificate asks for; layers go back to float32 until both hold.
+    reduce_range: weights in 7 bits, for x86 CPUs without VNNI or AMX, where sums of 8-bit products overflow 16 bits.
 
     Method: static quantisation with ranges from data (Jacob et al., 2018, arXiv:1712.05877); biases corrected (Nagel et al.,
     2019, arXiv:1906.04721); per-channel weights, and layers kept in float where they cost most (Wu et al., 2020, 2004.09602).
-    Raises RecipeError without photos, ModelError when half of the layers in float32 do not keep `max_changed`,
-    and for models that find objects.
+    Raises RecipeError without photos, ModelError when half of the layers in float32 are not enough.
     """
-    for name, value, fits in (("images", images, images > 0), ("max_changed", max_changed, 0 <= max_changed <= 1)):
-        if not fits:
-            raise RecipeError(f"{value} cannot be", place=name, hint="give a number above 0, of a share at most 1")
-    if source.description.task == "instance":
-        why = "onnxruntime's quantiser cannot sort the branches (If) of networks that find objects"
-        raise ModelError(f"int8 is for models that label pixels: {why}", hint="leave it in float32: `--for onnx`")
+    if images <= 0:
+        raise RecipeError(f"{images} cannot be", place="images", hint="give a number above 0")
+    if max_changed is not None and not 0 <= max_changed <= 1:
+        raise RecipeError(f"{max_changed} cannot be", place="max_changed", hint="give a share, 0 to 1")
     if not source.photos:
         hint = "name some with `--calibrate FOLDER`"
         raise RecipeError("int8 measures the ranges of activations on photos, and there are none", hint=hint)
-    pixels = list(source.inputs(images))
-    apart = len(pixels) >= FEWEST
-    ranged, checked = (pixels[::2], pixels[1::2][:CHECKED]) if apart else (pixels, pixels)
+    ranged, checked, same = _inputs(source, images)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "float.onnx"
-        in_float(source, whole)
+        plain = in_float(source, whole)
         prepared = _prepared(whole)
-        model = _quantised(prepared, ranged, calibration)
+        if source.description.task == "instance":
+            ranged = _with_objects(prepared, ranged)
+        model = _quantised(prepared, ranged, calibration, source.description.task == "instance", reduce_range)
         bias_correction.correct(model, prepared, ranged)
         check = Check(whole.read_bytes(), checked, source.description)
-        kept = onnx_files.metadata(whole)
+        kept = {key: value for key, value in onnx_files.metadata(whole).items() if key != "parity"}
     layers = quantised.layers(model)
-    model, found, put_back = quantised.within(model, prepared, check, max_changed)
-    quantised.save(model, path)
-    onnx_files.describe(path, {key: value for key, value in kept.items() if key != "parity"})
-    same = "" if apart else ", which are those that the ranges were measured on"
+    enough = _Enough(source, path, kept, max_changed)
+    model, found, put_back = quantised.within(model, prepared, check, enough)
+    what = "window" if source.description.fit == "crop" else "photo"
     notes = [
-        f"ranges measured on {counted(len(ranged), 'photo')} ({calibration}), held against float32 on "
-        f"{counted(len(checked), 'photo')}{same}: {found.words()}",
+        f"ranges measured on {counted(len(ranged), what)} ({calibration}), held against float32 on "
+        f"{counted(len(checked), what)}{same}: {found.words()}",
         f"{len(layers) - len(put_back)} of {counted(len(layers), 'layer')} in 8 bits",
+        _of_machine(reduce_range),
     ]
     notes += [step.words() for step in put_back]
     facts: dict[str, object] = {
-        "calibration": {"method": calibration, "photos": len(ranged)},
+        "calibration": {"method": calibration, "photos": len(ranged), "reduce_range": reduce_range},
         "against_float32": {"photos": len(checked), **found.to_json()},
         "layers": len(layers),
         "float_layers": [step.to_json() for step in put_back],
     }
-    return Written(open_file(path, None), notes=tuple(notes), facts=facts)
+    predictor = enough.written(model) if put_back or enough.predictor is None else enough.predictor
+    return Written(predictor, notes=(*plain.notes, *notes), facts=facts)
+
+
+def _inputs(source: Source, most: int) -> tuple[list[np.ndarray], list[np.ndarray], str]:
+    """What ranges are measured on, what the file is held against, and what there is to say of it."""
+    if len(source.photos) < FEWEST:
+        pixels = list(source.inputs(most))
+        return pixels, pixels[:CHECKED], ", which are those that the ranges were measured on"
+    half = -(-most // 2)
+    ranged, checked = (replace(source, photos=source.photos[start::2]) for start in (0, 1))
+    return list(ranged.inputs(half)), list(checked.inputs(min(half, CHECKED))), ""
+
+
+def _with_objects(prepared: ModelProto, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Those that objects are found on: elsewhere the layers that draw them see nothing, and have no range."""
+    network = quantised.session(prepared.SerializeToString())
+    found = [image for image in pixels if len(network.run(None, {"image": image})[0])]
+    if not found:
+        hint = "name photos that show some with `--calibrate FOLDER`"
+        raise RecipeError("no object is found on the photos that ranges are measured on", hint=hint)
+    return found
+
+
+class _Enough:
+    """Callable: whether a quantised network is as good as it has to be. predictor: that of the last one that was judged."""
+
+    def __init__(self, source: Source, path: Path, metadata: dict[str, str], max_changed: float | None):
+        self.source, self.path, self.metadata, self.max_changed = source, path, metadata, max_changed
+        self.predictor: AnyPredictor | None = None
+
+    def __call__(self, model: ModelProto, found: Found, back: int) -> bool:
+        if self.max_changed is not None and found.changed > self.max_changed:
+            return False
+        judge, limit = self.source.judge, self.source.max_drop
+        if judge is None:
+            return self.max_changed is not None or found.changed <= limit
+        self.predictor = self.written(model)
+        lost = judge(self.predictor)
+        said = f"{lost:.4f} is lost" if lost > 0 else "nothing is lost"
+        events.say(f"int8: with {counted(back, 'layer')} in float32 {said}, and {limit:g} is the limit")
+        return lost <= limit
+
+    def written(self, model: ModelProto) -> AnyPredictor:
+        """The network in its file, opened."""
+        quantised.save(model, self.path)
+        onnx_files.describe(self.path, self.metadata)
+        return open_file(self.path, None)
+
+
+def _of_machine(reduced: bool) -> str:
+    """What is to be known of 8-bit products on this machine's CPU."""
+    able = machine.cpu()["int8"]
+    bits = "weights in 7 bits" if reduced else "weights in 8 bits"
+    if able is not None:
+        return f"{bits}; this CPU adds 8-bit products exactly ({able})"
+    if reduced or platform.machine() not in ("x86_64", "AMD64"):
+        return bits
+    return f"{bits}; this CPU has no VNNI that is known of, so that sums may overflow: see `reduce_range`"
 
 
 def _prepared(path: Path) -> ModelProto:
@@ -107,13 +169,18 @@ def _prepared(path: Path) -> ModelProto:
     return onnx_package.load(str(out))
 
 
-def _quantised(prepared: ModelProto, pixels: Sequence[np.ndarray], calibration: str) -> ModelProto:
-    """The network in 8 bits, its biases as they were."""
+def _quantised(
+    prepared: ModelProto, pixels: Sequence[np.ndarray], calibration: str, objects: bool = False, reduced: bool = False
+) -> ModelProto:
+    """The network in 8 bits, its biases as they were. reduced: weights in 7 bits."""
     import onnx as onnx_package
     from onnxruntime.quantization import QDQQuantizer, QuantType
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    operators = sorted({*QDQRegistry, *QLinearOpsRegistry})
+    operators, chosen = sorted({*QDQRegistry, *QLinearOpsRegistry}), list[str]()
+    if objects:
+        chosen = onnx_layers.features(prepared.graph, answers=False)
+        operators = sorted({node.op_type for node in prepared.graph.node if node.name in set(chosen)})
     ranges = _ranges(prepared, operators, pixels, calibration)
     model = onnx_package.ModelProto()
     model.CopyFrom(prepared)
@@ -121,17 +188,17 @@ def _quantised(prepared: ModelProto, pixels: Sequence[np.ndarray], calibration: 
         quantizer = QDQQuantizer(
             model,
             True,  # per channel
-            False,  # all 8 bits
+            reduced,
             QuantType.QInt8,
             QuantType.QUInt8,
             ranges,
-            [],
+            chosen,
             [],
             operators,
             {"WeightSymmetric": True, "ActivationSymmetric": False},
         )
         quantizer.quantize_model()
-    quantizer.model.topological_sort()
+    onnx_layers.sort(quantizer.model.model.graph)
     return quantizer.model.model
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,22 +120,19 @@ def graph(segmenter: Any, description: Description, head: str, opset: int) -> Mo
     except ModuleNotFoundError as error:
         raise missing_package(error.name or "onnx", "an export for Lens Studio") from error
     stream: Any = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the older exporter announces its age; the newer one has no opset 11
-        try:
-            torch.onnx.export(
-                _ready(segmenter, len(description.classes), head).eval(),
-                (torch.zeros(1, 3, *description.size),),
-                stream,
-                dynamo=False,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-            )
-        except torch.onnx.errors.OnnxExporterError as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"cannot be written with opset {opset} ({reason})") from error
+    with onnx_files.tracing(opset):
+        torch.onnx.export(
+            _ready(segmenter, len(description.classes), head).eval(),
+            (torch.zeros(1, 3, *description.size),),
+            stream,
+            dynamo=False,
+            opset_version=opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
     model = onnx.load_from_string(stream.getvalue())
+    if not model.graph.input:
+        raise ModelError("the network cannot be written: what was traced does not look at its image")
     folding.tidy(model)
     folding.into_next(model)
     sigmoid = next((node for node in model.graph.node if node.op_type == "Sigmoid" and _is_last(model, node)), None)

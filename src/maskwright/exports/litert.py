@@ -6,7 +6,7 @@ litert-torch pins a torch of its own, so that it works in another environment (`
 
 from __future__ import annotations
 
-import os
+import io
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from maskwright.bundles.bundle import Description
-from maskwright.core import events
+from maskwright.core import events, machine
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.words import counted
 from maskwright.exports import graphs, other_environment
@@ -56,8 +56,10 @@ def litert(
     python = other_environment.python_of(CONVERTER, environment, install)
     photos = list(source.inputs(CALIBRATED_ON if precision == "int8" else 1)) or [graphs.example(source).numpy()]
     program, images = path.with_suffix(".pt2"), path.with_suffix(".npy")
+    whole = io.BytesIO()  # written by torch, a full disk would end the process
     with graphs.conversion("LiteRT"):
-        torch.export.save(graphs.program(source), program)
+        torch.export.save(graphs.program(source), whole)
+    program.write_bytes(whole.getbuffer())
     np.save(images, np.concatenate(photos))
     events.say("converting in LiteRT's own environment")
     try:
@@ -77,7 +79,7 @@ def open_file(path: Path, description: Description | None) -> AnyPredictor:
     package = graphs.needed("ai_edge_litert.interpreter", "a .tflite file")
     found = graphs.known(description, None, path)
     try:
-        interpreter = package.Interpreter(model_path=str(path), num_threads=os.cpu_count() or 1)
+        interpreter = package.Interpreter(model_path=str(path), num_threads=machine.cpu()["usable"])
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"is not a usable TFLite file ({graphs.reason(error)})", place=path) from error

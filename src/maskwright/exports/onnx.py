@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from maskwright.bundles.bundle import PLAIN, Description
 from maskwright.core import events, files
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.registry import missing_package
-from maskwright.exports import onnx_files, parity
+from maskwright.exports import onnx_files, onnx_half, parity
 from maskwright.exports.parity import OPSET, AnyParity
 from maskwright.exports.source import Source, Written
 from maskwright.prediction import views
@@ -33,7 +32,10 @@ if TYPE_CHECKING:
 
 OPSETS = (7, 20)  # the least and the most that torch's tracing exporter writes
 PHOTOS = 16  # that the file is held against while it is written
-HALF = 10.0  # times the limits of float32: what float16 (11 bits) may differ by
+HALF = {
+    "semantic": 10.0,
+    "instance": 30.0,
+}  # times the limits of float32: for float16 (11 bits), where faint objects come and go
 SEED = 20_001  # of the pixels it is held against where there are no photos
 
 
@@ -65,9 +67,6 @@ def onnx(
         return whole(source, path) if opset is None else whole(source, path, opset=opset)
     opset = OPSET if opset is None else opset
     known = source.description
-    if precision == "fp16" and known.task == "instance":
-        why = "the branches (If) of networks that find objects cannot be converted"
-        raise ModelError(f"float16 is for models that label pixels: {why}", hint="leave `precision` out")
     one_scale = dynamic != "size" and any(scale != 1 for scale in known.tta["scales"])
     described = replace(known, tta={**known.tta, "scales": [1.0]}) if one_scale else known
     pixels = list(source.inputs(PHOTOS)) or [_noise(known)]
@@ -76,8 +75,8 @@ def onnx(
         _check_sizes(source, path, pixels[0])
     found = parity.held(source.segmenter, _opened(path), pixels, known, path)
     if precision == "fp16":
-        _halve(path)
-        found = parity.held(source.segmenter, _opened(path), pixels, known, path, HALF)
+        onnx_half.halve(path, known.task == "instance")
+        found = parity.held(source.segmenter, _opened(path), pixels, known, path, HALF[known.task])
     found = _signed(path, found, opset)
     notes = _notes(precision, dynamic, known, one_scale)
     facts: dict[str, object] = {"opset": opset, "precision": precision, "dynamic": dynamic, "parity": asdict(found)}
@@ -186,22 +185,6 @@ def _check_sizes(source: Source, path: Path, pixels: np.ndarray) -> None:
             ) from error
 
 
-def _halve(path: Path) -> None:
-    """Weights and arithmetic in float16, inputs and outputs in float32."""
-    import onnx as onnx_package
-    from onnxruntime.quantization.onnx_model import ONNXModel
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numbers too small for float16 become its smallest
-        model = convert_float_to_float16(onnx_package.load(str(path)), keep_io_types=True)
-    for index, node in enumerate(model.graph.node):  # two casts may have come out with the same name
-        node.name = f"{node.name}_{index}"
-    sorted_model = ONNXModel(model)
-    sorted_model.topological_sort()  # casts came in behind the nodes that read them
-    onnx_package.save(sorted_model.model, str(path))
-
-
 def _signed(path: Path, found: AnyParity, opset: int) -> AnyParity:
     """The figures, which then stand in the file too; the file was looked over once more."""
     import onnx as onnx_package
@@ -245,8 +228,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0].split("  [Caused by")[0][:200]
+    cause = error.__cause__  # torch's own words before ours about them
+    return onnx_files.reason_of(cause if isinstance(cause, Exception) else error)
 
 
 def _need_packages() -> None:

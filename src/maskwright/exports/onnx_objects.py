@@ -49,11 +49,11 @@ class ObjectParity:
 
 def compared(trained: Any, exported: Any, pixels: Sequence[np.ndarray], size: tuple[int, int]) -> ObjectParity:
     """Both networks on the same inputs, object by object: the nearest box of the same class within two pixels is the same."""
-    rows = [agreement.matched(_drawn(trained(image), size), _drawn(exported(image), size), NEAR) for image in pixels]
+    rows = [agreement.matched(drawn(trained(image), size), drawn(exported(image), size), NEAR) for image in pixels]
     return ObjectParity(len(pixels), *agreement.summed(rows))
 
 
-def _drawn(found: tuple[np.ndarray, ...], size: tuple[int, int]) -> Instances:
+def drawn(found: Sequence[np.ndarray], size: tuple[int, int]) -> Instances:
     """What a network found, on the pixels of its input."""
     boxes, labels, scores, masks = found
     counts = tuple(pasted(mask[0], box, size) for mask, box in zip(masks, boxes, strict=True))

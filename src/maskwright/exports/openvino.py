@@ -5,6 +5,8 @@ It is converted from the traced network, which is as exact as the way over ONNX 
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from maskwright.exports.source import Source, Written
 from maskwright.prediction.predictor import AnyPredictor
 
 TELEMETRY = "openvino_telemetry"
+MARGIN = 1 << 20  # bytes; a disk with less was filled
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}  # left alone, a processor that knows bfloat16 computes in it
 
 
@@ -35,7 +38,12 @@ def openvino(source: Source, path: Path, *, precision: Literal["fp32", "fp16"] =
         for output, name in zip(model.outputs, graphs.OUTPUTS[source.description.task], strict=True):
             output.get_tensor().set_names({name})
         model.set_rt_info(graphs.text_of(source.description), [graphs.KEY, "description"])
-        package.save_model(model, str(path), compress_to_fp16=precision == "fp16")
+    try:
+        with graphs.quiet():
+            package.save_model(model, str(path), compress_to_fp16=precision == "fp16")
+    except RuntimeError as error:  # it does not tell why
+        full = shutil.disk_usage(path.parent).free < MARGIN
+        raise OSError(errno.ENOSPC if full else errno.EIO, graphs.reason(error)) from error
     note = "certified in fp32; OpenVINO computes in bfloat16 where a processor has it, unless INFERENCE_PRECISION_HINT is f32"
     return Written(open_file(path, None), (note,))
 
@@ -51,7 +59,7 @@ def open_file(path: Path, description: Description | None) -> AnyPredictor:
         model = core.read_model(str(path))
         compiled = core.compile_model(model, "CPU", EXACT)
     except RuntimeError as error:
-        raise ModelError(f"is not a usable OpenVINO model ({_told(error)})", place=path) from error
+        raise ModelError(f"is not a usable OpenVINO model ({graphs.reason(error)})", place=path) from error
     place = [graphs.KEY, "description"]
     carried = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
 
@@ -68,10 +76,3 @@ def _package(needed_by: str) -> Any:
     if "openvino" not in sys.modules:
         sys.modules[TELEMETRY] = None  # type: ignore[assignment]
     return graphs.needed("openvino", needed_by)
-
-
-def _told(error: RuntimeError) -> str:
-    """OpenVINO's messages begin with the lines of its source that failed."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (told or lines or [type(error).__name__])[0][:200]

@@ -5,12 +5,14 @@ It is made with `venv` and pip, from the index that the user's pip is configured
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maskwright.core import events, files
 from maskwright.core.errors import ModelError, SetupError
@@ -63,13 +65,15 @@ def python_of(wanted: Environment, given: str, install: bool) -> Path:
 def run(python: Path, program: Path, arguments: Sequence[str], doing: str) -> str:
     """What a program of ours says (stdout) when that Python runs it; nothing of this environment reaches it.
 
-    Raises ModelError, with the last line of what went wrong, when it fails.
+    Raises ModelError, with the last line of what went wrong, when it fails; OSError where the disk is full.
     """
     command = [str(python), "-I", str(program), *arguments]  # -I: its folder holds files named like packages
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         told = lines[-1] if lines else f"it ended with {done.returncode}"
+        if f"[Errno {errno.ENOSPC}]" in told:
+            raise OSError(errno.ENOSPC, told)
         raise ModelError(f"{doing} failed ({told[:LAST_LINES].rstrip('.')})")
     return done.stdout
 
@@ -93,13 +97,13 @@ def _make(wanted: Environment) -> None:
     """The environment, new or completed. Raises SetupError with pip's last line."""
     files.check_writable(wanted.folder)
     python = str(_python(wanted.folder))
-    for command in (
-        [sys.executable, "-m", "venv", str(wanted.folder)],
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted.package],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    shown = sys.stderr.isatty()  # pip draws what it downloads, and how long that will take
+    pip = ["pip", "install", "--disable-pip-version-check", *([] if shown else ["--quiet"]), wanted.package]
+    for command in ([sys.executable, "-m", "venv", str(wanted.folder)], [python, "-m", *pip]):
+        said: Any = sys.stderr if shown else subprocess.PIPE
+        done = subprocess.run(command, stdout=said, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
         if done.returncode != 0:
-            lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            lines = [line.strip() for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
             told = lines[-1][:LAST_LINES] if lines else f"it ended with {done.returncode}"
             what = f"`{wanted.package}` could not be installed ({told.rstrip('.')})"
             raise SetupError(what, place=wanted.folder, hint="the folder can be deleted")

@@ -1,7 +1,8 @@
-"""Layers of a quantised network that go back to float32, one after another, until it answers as the float32 network does.
+"""Layers of a quantised network that go back to float32, one after another, until it is as good as it has to be.
 
-What a layer costs is measured: how much nearer the answers come when it alone goes back. A layer in float32 keeps its 8-bit
-input and output, since nearly all that int8 changes comes from weights.
+What a layer costs is measured on a few photos: how much nearer the answers come when it alone goes back. Those that cost most
+go first; how many must is found by trying 1, 2, 4, ... and halving the rest, since what judges (a score on hundreds of images)
+may be slow. A layer in float32 keeps its 8-bit input and output, since nearly all that int8 changes comes from weights.
 
 onnxruntime gives a float convolution between a DequantizeLinear and a QuantizeLinear 8-bit weights of its own (one scale for
 all channels, WeightBiasQuantization), which is far worse than what the file came from. A Clip that clips nothing, before the
@@ -10,7 +11,7 @@ layer, keeps it from that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,43 +21,51 @@ import numpy as np
 from maskwright.bundles.bundle import Description
 from maskwright.core import events
 from maskwright.core.errors import ModelError
+from maskwright.core.types import Instances
+from maskwright.core.words import counted
+from maskwright.exports import onnx_layers, onnx_objects
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FEW = 4  # photos that the cost of each layer is measured on
+SAME = 0.5  # IoU of masks: those of the same object
 EVERYTHING = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Found:
-    """How far a network is from the float32 one. changed: share of pixels answered otherwise. iou: mean over the classes, of
-    both class maps. error: mean squared difference of logits."""
+    """How far a network is from the float32 one.
+
+    changed: share of pixels answered otherwise; of objects, by their scores (see `shared`). iou: mean over the classes, of both
+    class maps; of objects over those found by both. error: what layers are ranked by: mean squared difference of logits; of
+    objects `changed`.
+    """
 
     changed: float
     iou: float
     error: float
+    of: str = "pixels"
 
     def words(self) -> str:
-        return f"{100 * self.changed:.3f} % of the pixels answered otherwise, mean IoU {self.iou:.4f}"
+        return f"{100 * self.changed:.3f} % of the {self.of} answered otherwise, mean IoU {self.iou:.4f}"
 
     def to_json(self) -> dict[str, float]:
-        return {"pixels_changed": self.changed, "mean_iou": self.iou}
+        return {f"{self.of}_changed": self.changed, "mean_iou": self.iou}
 
 
 @dataclass(frozen=True)
 class PutBack:
-    """A layer that went back to float32, and the share of pixels changed before and after."""
+    """A layer that went back to float32, and the share of pixels (of objects) changed before and after."""
 
     layer: str
     before: float
     after: float
+    of: str = "pixels"
 
     def words(self) -> str:
-        return (
-            f"{self.layer} back in float32: {100 * self.before:.3f} % -> {100 * self.after:.3f} % of the pixels changed"
-        )
+        share = f"{100 * self.before:.3f} % -> {100 * self.after:.3f} %"
+        return f"{self.layer} back in float32: {share} of the {self.of} changed"
 
     def to_json(self) -> dict[str, object]:
         return {"layer": self.layer, "changed_before": self.before, "changed_after": self.after}
@@ -71,13 +80,15 @@ class Check:
         self.expected = [self._answer(exact, image) for image in pixels]
 
     def __call__(self, model: ModelProto, most: int | None = None) -> Found:
-        eight = session(model.SerializeToString())
+        network = session(model.SerializeToString())
+        pairs = [(expected, self._answer(network, image)) for expected, image in zip(self.expected[:most], self.pixels)]
+        return self._objects(pairs) if self.description.task == "instance" else self._labels(pairs)
+
+    def _labels(self, pairs: Sequence[tuple[Any, Any]]) -> Found:
         classes = len(self.description.classes)
         both, either = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
         changed, error, pixels = 0, 0.0, 0
-        chosen = slice(most)
-        for image, expected in zip(self.pixels[chosen], self.expected[chosen], strict=True):
-            actual = self._answer(eight, image)
+        for expected, actual in pairs:
             ours, theirs = self._masks(expected), self._masks(actual)
             changed += int((ours != theirs).any(axis=0).sum())
             pixels += ours[0].size
@@ -85,13 +96,20 @@ class Check:
             for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
                 both[index] += int((a & b).sum())
                 either[index] += int((a | b).sum())
-        share = changed / pixels
         iou = float((both[either > 0] / either[either > 0]).mean()) if either.any() else 1.0
-        return Found(share, iou, error)
+        return Found(changed / pixels, iou, error)
 
-    def _answer(self, network: Any, image: np.ndarray) -> np.ndarray:
-        """Logits float32 (C, h, w)."""
-        return np.asarray(network.run(None, {"image": image})[0][0])
+    def _objects(self, pairs: Sequence[tuple[Instances, Instances]]) -> Found:
+        common, total, overlap, count = (sum(column) for column in zip(*(shared(*pair) for pair in pairs), strict=True))
+        changed = 1 - common / total if total else 0.0
+        return Found(changed, overlap / count if count else 1.0, changed, "objects")
+
+    def _answer(self, network: Any, image: np.ndarray) -> Any:
+        """Logits float32 (C, h, w), or Instances."""
+        found = network.run(None, {"image": image})
+        if self.description.task == "instance":
+            return onnx_objects.drawn(found, (image.shape[2], image.shape[3]))
+        return np.asarray(found[0][0])
 
     def _masks(self, answer: np.ndarray) -> np.ndarray:
         """bool (K, h, w): the pixels of each class."""
@@ -100,62 +118,139 @@ class Check:
         return answer.argmax(0)[None] == np.arange(len(answer))[:, None, None]
 
 
+def shared(ours: Instances, theirs: Instances) -> tuple[float, float, float, int]:
+    """What two lists of objects have in common, of how much; the sum of the IoUs of those found by both, and their number.
+
+    An object counts as much as its score, since faint ones come and go. One found by both is shared to its IoU times the lower
+    of both scores, counted for each of the two. Of the same class, the largest IoU of at least SAME is the same object.
+    """
+    (one, areas), (other, other_areas) = _masks(ours), _masks(theirs)
+    free, common, overlap, count = set(range(len(theirs))), 0.0, 0.0, 0
+    for index in np.argsort(-ours.scores, kind="stable").tolist():
+        best, most = -1, SAME
+        for candidate in sorted(free):
+            if theirs.labels[candidate] != ours.labels[index]:
+                continue
+            both = int((one[index] & other[candidate]).sum())
+            iou = both / max(areas[index] + other_areas[candidate] - both, 1)
+            if iou > most or (iou == most and best < 0):
+                best, most = candidate, iou
+        if best >= 0:
+            free.discard(best)
+            common += 2 * most * float(min(ours.scores[index], theirs.scores[best]))
+            overlap, count = overlap + most, count + 1
+    return common, float(ours.scores.sum() + theirs.scores.sum()), overlap, count
+
+
+def _masks(found: Instances) -> tuple[list[np.ndarray], list[int]]:
+    """bool (H, W) of each object, and its area."""
+    masks = [found.mask(index) for index in range(len(found))]
+    return masks, [int(mask.sum()) for mask in masks]
+
+
 def layers(model: ModelProto) -> list[str]:
     """Names of the layers whose weights are in 8 bits, first to last."""
     made = {name: node for node in model.graph.node for name in node.output}
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in WEIGHTED and (before := made.get(node.input[1])) and before.op_type == "DequantizeLinear"
+        if node.op_type in onnx_layers.WEIGHTED
+        and (before := made.get(node.input[1]))
+        and before.op_type == "DequantizeLinear"
     ]
 
 
 def within(
-    model: ModelProto, trained: ModelProto, check: Check, max_changed: float
+    model: ModelProto, trained: ModelProto, check: Check, holds: Callable[[ModelProto, Found, int], bool]
 ) -> tuple[ModelProto, Found, list[PutBack]]:
-    """The network with as many layers in float32 as it takes to change at most `max_changed` of the pixels.
+    """The network with as few layers in float32 as `holds` asks for (called with a network, what was found of it, and how many
+    layers it has in float32).
 
-    model: quantised; trained: what it was made of. Raises ModelError when half of the layers do not suffice.
+    model: quantised; trained: what it was made of. Raises ModelError when half of the layers do not suffice; at once when all
+    of them would not, since then it is 8-bit activations that cost too much.
     """
-    now, done = check(model), list[PutBack]()
-    if now.changed <= max_changed:
-        return model, now, done
-    names = layers(model)
-    base = check(model, FEW).error
-    events.say(f"int8: {now.words()}; at most {100 * max_changed:g} % may be, so the layers that cost most go back")
-    gains = {
-        name: base - check(in_float(model, trained, name), FEW).error
-        for name in events.progress(names, "measure layers", unit="layers")
-    }
-    for name in sorted(names, key=lambda name: -gains[name]):
-        if len(done) >= len(names) / 2:
-            break
-        trial = in_float(model, trained, name)
-        after = check(trial)
-        if after.changed >= now.changed:
-            continue
-        done.append(PutBack(name, now.changed, after.changed))
-        events.say(done[-1].words())
-        model, now = trial, after
-        if now.changed <= max_changed:
-            return model, now, done
-    least = f"even with {len(done)} of {len(names)} layers in float32, {now.words()}"
-    hint = f"allow more with `max_changed={2 * now.changed:.2g}`, or calibrate with more photos like those it is for"
-    raise ModelError(f"int8 changes too much: {least}", hint=hint)
+    found, names = check(model), layers(model)
+    if holds(model, found, 0):
+        return model, found, []
+    events.say(f"int8: {found.words()}; the layers that cost most go back to float32")
+    every = in_float(model, trained, names)
+    best = check(every)
+    if not holds(every, best, len(names)):
+        raise _too_much(len(names), len(names), best)
+    tried = _Tried(model, trained, check, found)
+    fails, enough = 0, 1
+    while not holds(*tried(enough)):
+        if tried.last <= enough:
+            raise _too_much(tried.last, len(names), tried(enough)[1])
+        fails, enough = enough, 2 * enough
+    enough = min(enough, tried.last)
+    while enough - fails > 1:
+        middle = (fails + enough) // 2
+        fails, enough = (fails, middle) if holds(*tried(middle)) else (middle, enough)
+    model, found, count = tried(enough)
+    for step in tried.steps[:count]:
+        events.say(step.words())
+    return model, found, tried.steps[:count]
 
 
-def in_float(model: ModelProto, trained: ModelProto, name: str) -> ModelProto:
-    """A copy of the quantised network with one layer's weights as they were before."""
+def _too_much(count: int, of: int, found: Found) -> ModelError:
+    what = f"int8 changes too much: even with {count} of {counted(of, 'layer')} in float32, {found.words()}"
+    hint = "allow more with `--max-drop` (or `max_changed`), or calibrate with more photos like those it is for"
+    return ModelError(what, hint=hint)
+
+
+class _Tried:
+    """Callable: a count -> the network with so many layers in float32 (or all that help), what was found of it, how many."""
+
+    def __init__(self, model: ModelProto, trained: ModelProto, check: Check, found: Found):
+        self.model, self.trained, self.check = model, trained, check
+        self.found, self.steps = [found], list[PutBack]()
+        names = layers(model)
+        self.most = -(-len(names) // 2)
+        base = check(model, FEW).error
+        gains = {
+            name: base - check(in_float(model, trained, [name]), FEW).error
+            for name in events.progress(names, "measure layers", unit="layers")
+        }
+        self.left = sorted(names, key=lambda name: gains[name])
+
+    @property
+    def last(self) -> int:
+        """The most layers that can go back, as far as is known: those that help, at most half of them."""
+        return len(self.steps) if not self.left or len(self.steps) == self.most else self.most
+
+    def __call__(self, count: int) -> tuple[ModelProto, Found, int]:
+        while len(self.steps) < min(count, self.most) and self.left:
+            name, before = self.left.pop(), self.found[-1]
+            after = self.check(self._with([*(step.layer for step in self.steps), name]))
+            if after.changed < before.changed:
+                self.steps.append(PutBack(name, before.changed, after.changed, after.of))
+                self.found.append(after)
+        count = min(count, len(self.steps))
+        return self._with([step.layer for step in self.steps[:count]]), self.found[count], count
+
+    def _with(self, names: Sequence[str]) -> ModelProto:
+        return in_float(self.model, self.trained, names)
+
+
+def in_float(model: ModelProto, trained: ModelProto, names: Sequence[str]) -> ModelProto:
+    """A copy of the quantised network with the weights of some layers as they were before."""
     import onnx as onnx_package
-    from onnx import helper, numpy_helper
 
     copy = onnx_package.ModelProto()
     copy.CopyFrom(model)
-    graph = copy.graph
+    for name in names:
+        _put_back(copy.graph, trained.graph, name)
+    return copy
+
+
+def _put_back(graph: GraphProto, trained: GraphProto, name: str) -> None:
+    from onnx import helper, numpy_helper
+
     index, node = next((i, node) for i, node in enumerate(graph.node) if node.name == name)
-    before = next(node for node in trained.graph.node if node.name == name)
+    before = next(node for node in trained.node if node.name == name)
     for place, tensor_name in list(enumerate(before.input))[1:]:
-        tensor = next(tensor for tensor in trained.graph.initializer if tensor.name == tensor_name)
+        tensor = next(tensor for tensor in trained.initializer if tensor.name == tensor_name)
         node.input[place] = f"{name}_float_{place}"  # its own name is that of the 8-bit one, made float again
         graph.initializer.append(tensor)
         graph.initializer[-1].name = node.input[place]
@@ -166,7 +261,6 @@ def in_float(model: ModelProto, trained: ModelProto, name: str) -> ModelProto:
         guard = helper.make_node("Clip", [node.input[0], *bounds], [f"{name}_input"], name=f"{name}_guard")
         node.input[0] = guard.output[0]
         graph.node.insert(index, guard)
-    return copy
 
 
 def save(model: ModelProto, path: Path) -> None:
@@ -175,7 +269,7 @@ def save(model: ModelProto, path: Path) -> None:
 
     graph = model.graph
     while True:
-        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        used = {output.name for output in graph.output}.union(*(onnx_layers.reads(node) for node in graph.node))
         kept = [node for node in graph.node if used & set(node.output)]
         if len(kept) == len(graph.node):
             break

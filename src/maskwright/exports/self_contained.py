@@ -51,7 +51,7 @@ def self_contained(source: Source, path: Path, *, opset: int = OPSET, flip: bool
     opset: of the ONNX operators, 18 or newer.
     flip: also look at the mirrored image and average, which takes twice as long.
 
-    Raises ModelError for models that look through windows, RecipeError for an older opset.
+    Raises ModelError for models that look through windows and networks that cannot be traced, RecipeError for an older opset.
     """
     _check(source.description, opset)
     try:
@@ -114,11 +114,7 @@ def _network(source: Source, opset: int) -> ModelProto:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        try:
-            onnx_files.traced(source.segmenter, source.description, path, opset, "batch")
-        except RuntimeError as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise ModelError(f"the network cannot be written in opset {opset} ({reason})") from error
+        onnx_files.traced(source.segmenter, source.description, path, opset, "batch")
         return onnx.compose.add_prefix(onnx.load(str(path)), NETWORK)
 
 
@@ -203,10 +199,13 @@ def _resized(g: Nodes, image: str, axis: int, goal: str) -> str:
     whole = g.Cast(g.Floor(g.Add(half, g.Mul(weight, np.float64(1 << PRECISION)))), to=TensorProto.INT32)
     place = g.Cast(g.Min(at, g.Sub(g.Cast(full, to=double), one)), to=number)
     shape = [-1, 1, 1] if axis == 0 else [1, -1, 1]
+    whole = g.Reshape(whole, [0, *shape])
+    if axis == 1:  # a weight for each number of a row: numbers are multiplied by rows, not three by three
+        whole = g.Expand(whole, [1, 1, 1, 3])
 
     def turn(g: Nodes, tap: str, total: str) -> tuple[str]:
         levels = g.Cast(g.Gather(image, g.Gather(place, tap, axis=0), axis=axis), to=TensorProto.INT32)
-        return (g.Add(total, g.Mul(levels, g.Reshape(g.Gather(whole, tap, axis=0), shape))),)
+        return (g.Add(total, g.Mul(levels, g.Gather(whole, tap, axis=0))),)
 
     sides = [g.Gather(g.Shape(image), [side]) if side != axis else g.Unsqueeze(goal, [0]) for side in range(3)]
     start = g.Expand(np.int32(1 << PRECISION >> 1), g.Concat(*sides, axis=0))

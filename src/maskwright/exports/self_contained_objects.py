@@ -1,7 +1,7 @@
 """Objects inside the graph: boxes and small masks of a network become masks of the image's own size, as `instance.decode` and
 `imaging.paste` do it, with the model's thresholds applied.
 
-No two masks are ever there as decimal numbers: each is drawn inside its box alone, and cut.
+No two masks are ever there as decimal numbers: each is drawn inside its box alone, cut, and laid into its place in the answer.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ def decided(
     columns = [g.Gather(boxes, index, axis=1) for index in range(4)]
     height, width = (g.Gather(original, index) for index in (0, 1))
     spans = [*_span(g, columns[1], columns[3], height), *_span(g, columns[0], columns[2], width)]
+    touching = g.And(g.Less(spans[0], spans[1]), g.Less(spans[2], spans[3]))
+    found = [boxes, labels, scores, small, *columns, *spans]
+    boxes, labels, scores, small, *sides = (g.Compress(column, touching, axis=0) for column in found)
+    columns, spans = sides[:4], sides[4:]
     limits = g.Cast(g.Concat(*(g.Unsqueeze(side, [0]) for side in (width, height) * 2), axis=0), to=DOUBLE)
     boxes = g.Max(g.Min(boxes, limits), np.float64(0))
 
@@ -46,29 +50,31 @@ def decided(
         drawn = g.MatMul(g.MatMul(down, g.Squeeze(mask, [0])), g.Transpose(across, perm=[1, 0]))
         return str(g.Greater(drawn, np.float32(rules.mask)))
 
-    def whole(g: Nodes, index: str) -> str:
-        """uint8 (H, W), the pixels of an object in the image."""
+    def corners(g: Nodes, index: str) -> tuple[str, str]:
+        """Where the span of an object begins and ends in the image: int64 (2,) each."""
         top, bottom, left, right = (g.Unsqueeze(g.Gather(side, index), [0]) for side in spans)
-        rest = g.Sub(original, g.Concat(bottom, right, axis=0))
-        return str(g.Pad(g.Cast(window(g, index), to=UINT8), g.Concat(top, left, rest, axis=0), np.uint8(0)))
+        return g.Concat(top, left, axis=0), g.Concat(bottom, right, axis=0)
 
     count = g.Size(scores)
     if rules.exclusive:
-        owners, areas, boxes = _apart(g, count, whole, boxes, original)
+        owners, areas, boxes = _apart(g, count, window, corners, boxes, original)
     else:
         areas = g.loop(count, lambda g, index: (_area(g, window(g, index)),), [], 1)
     # a loop without a turn does not know the shape of what it would have left
     areas = g.Reshape(areas, g.Unsqueeze(count, [0]), allowzero=1)
     kept = g.Squeeze(g.NonZero(g.GreaterOrEqual(areas, max(int(np.ceil(rules.min_area)), 1))), [0])
 
-    def turn(g: Nodes, number: str) -> tuple[str]:
-        index = g.Gather(kept, number)
-        if not rules.exclusive:
-            return (whole(g, index),)
-        return (g.Cast(g.Equal(owners, g.Cast(g.Add(index, 1), to=INT32)), to=UINT8),)
+    def whole(g: Nodes, index: str) -> str:
+        """uint8 (H, W), the pixels of an object in the image."""
+        begin, end = corners(g, index)
+        if rules.exclusive:
+            pixels = g.Equal(g.Slice(owners, begin, end), _number(g, index))
+        else:
+            pixels = window(g, index)
+        return _laid(g, g.Cast(pixels, to=UINT8), begin, end, original)
 
-    masks = g.loop(g.Size(kept), turn, [], 1)
-    masks = g.Reshape(masks, g.Concat(g.Shape(kept), original, axis=0), allowzero=1)
+    nothing = g.Concat([0], original, axis=0)
+    masks = g.stacked(kept, whole, lambda g: str(g.Expand(np.uint8(0), nothing)), (UINT8, 2))
     boxes, labels, scores = (g.Gather(column, kept, axis=0) for column in (boxes, labels, scores))
     return {
         "masks": (masks, UINT8, ("objects", "height", "width")),
@@ -136,25 +142,36 @@ def _area(g: Nodes, pixels: str) -> str:
     return str(g.Cast(g.ReduceSum(g.Cast(pixels, to=INT32), keepdims=0), to=INT64))
 
 
-def _apart(g: Nodes, count: str, whole: Any, boxes: str, original: str) -> tuple[str, str, str]:
+def _number(g: Nodes, index: str) -> str:
+    """The number of an object among the owners of pixels, int32 (), from 1."""
+    return str(g.Cast(g.Add(index, 1), to=INT32))
+
+
+def _laid(g: Nodes, window: str, begin: str, end: str, original: str) -> str:
+    """A piece of an image, laid onto nothing of the image's size (H, W)."""
+    return str(g.Pad(window, g.Concat(begin, g.Sub(original, end), axis=0)))
+
+
+def _apart(g: Nodes, count: str, window: Any, corners: Any, boxes: str, original: str) -> tuple[str, str, str]:
     """Which object has each pixel, int32 (H, W), from 1, the surer of two; how many each has left, int64 (N,); boxes float64
     (N, 4), tight around what is left of those that lost some."""
 
     def turn(g: Nodes, index: str, owners: str) -> tuple[str, str, str]:
-        mine = g.Cast(whole(g, index), to=TensorProto.BOOL)
-        free = g.And(mine, g.Equal(owners, np.int32(0)))
+        begin, end = corners(g, index)
+        mine = window(g, index)
+        free = g.And(mine, g.Equal(g.Slice(owners, begin, end), np.int32(0)))
         left = _area(g, free)
-        sides = [side for axis in (0, 1) for side in _extent(g, free, axis)]  # x0, x1, y0, y1
-        tight = g.Cast(g.Concat(*(sides[place] for place in (0, 2, 1, 3)), axis=0), to=DOUBLE)
-        box = g.Where(g.Less(left, _area(g, mine)), tight, g.Gather(boxes, index, axis=0))
-        number = g.Cast(g.Add(index, 1), to=INT32)
-        return g.Where(free, number, owners), left, box
+        (x0, x1), (y0, y1) = (_extent(g, free, axis) for axis in (0, 1))
+        tight = g.Add(g.Concat(x0, y0, x1, y1, axis=0), g.Gather(begin, np.array([1, 0, 1, 0])))
+        box = g.Where(g.Less(left, _area(g, mine)), g.Cast(tight, to=DOUBLE), g.Gather(boxes, index, axis=0))
+        taken = g.Mul(g.Cast(free, to=INT32), _number(g, index))
+        return g.Add(owners, _laid(g, taken, begin, end, original)), left, box
 
     owners, areas, tight = g.loop(count, turn, [(g.Expand(np.int32(0), original), INT32)], 2)
     return owners, areas, g.Reshape(tight, g.Shape(boxes), allowzero=1)
 
 
 def _extent(g: Nodes, pixels: str, axis: int) -> tuple[str, str]:
-    """The first column (axis 0) or row (axis 1) of bool (H, W) that has a pixel, and the one after the last: int64 (1,)."""
+    """The first column (axis 0) or row (axis 1) of bool (h, w) that has a pixel, and the one after the last: int64 (1,)."""
     any_ = g.ReduceMax(g.Cast(pixels, to=INT32), [axis], keepdims=0)
     return g.ArgMax(any_, axis=0, keepdims=1), g.Add(g.ArgMax(any_, axis=0, keepdims=1, select_last_index=1), [1])

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from maskwright.bundles.bundle import Description
 from maskwright.core import events
-from maskwright.core.errors import ModelError, RecipeError
-from maskwright.exports import graphs, onnx_files
+from maskwright.core.errors import ModelError, RecipeError, SetupError
+from maskwright.exports import fingerprints, graphs, onnx_files
 from maskwright.exports.onnx import open_file
 from maskwright.exports.source import Source, Written
 from maskwright.prediction.predictor import AnyPredictor
@@ -54,7 +55,40 @@ def tensorrt(
     if missing := _missing():
         return Written(None, (f"no engine was built here: {missing}", *exact), twin, twin_of)
     _build(path, engine, precision, workspace_mb)
-    return Written(_engine(engine, source), (f"{engine.name} runs on this kind of GPU alone",))
+    predictor = open_engine(engine, known)
+    facts: dict[str, object] = {"engine": {"file": engine.name, **fingerprints.of_file(engine), "gpu": _gpu()}}
+    return Written(predictor, (f"{engine.name} runs on this kind of GPU alone",), facts=facts)
+
+
+def open_engine(engine: Path, description: Description) -> AnyPredictor:
+    """A built engine on the GPU; torch holds the memory.
+
+    Raises SetupError where TensorRT, a GPU or the file is missing, or the engine is not for this GPU and release.
+    """
+    if missing := _missing():
+        raise SetupError(missing)
+    if not engine.is_file():
+        raise SetupError("not found", place=engine)
+    import torch
+
+    trt: Any = graphs.needed("tensorrt", "a TensorRT engine")
+    loaded = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(engine.read_bytes())
+    if loaded is None:
+        raise SetupError("was built for another GPU or release of TensorRT", place=engine, hint="build it again here")
+    context = loaded.create_execution_context()
+    shape = tuple(loaded.get_tensor_shape("logits"))
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        image, logits = torch.from_numpy(pixels).cuda(), torch.empty(shape, device="cuda")
+        context.set_tensor_address("image", image.data_ptr())
+        context.set_tensor_address("logits", logits.data_ptr())
+        stream = torch.cuda.current_stream()
+        if not context.execute_async_v3(stream.cuda_stream):
+            raise RuntimeError("the engine did not run")
+        stream.synchronize()
+        return [logits.cpu().numpy()]
+
+    return graphs.opened(run, description, engine, f"tensorrt {trt.__version__}")
 
 
 def _instructions(path: Path, engine: Path, size: tuple[int, int], precision: str, workspace_mb: int) -> str:
@@ -83,10 +117,11 @@ def _instructions(path: Path, engine: Path, size: tuple[int, int], precision: st
 
 def _missing() -> str:
     """What an engine needs and this machine does not have; nothing where it has all."""
+    for package in ("tensorrt", "torch"):
+        if find_spec(package) is None:
+            return f"`{package}` is not installed (pip install {package})"
     import torch
 
-    if find_spec("tensorrt") is None:
-        return "`tensorrt` is not installed (pip install tensorrt)"
     return "" if torch.cuda.is_available() else "there is no GPU that torch can use"
 
 
@@ -114,23 +149,7 @@ def _build(path: Path, engine: Path, precision: str, workspace_mb: int) -> None:
     engine.write_bytes(bytes(built))
 
 
-def _engine(engine: Path, source: Source) -> AnyPredictor:
-    """The engine on the GPU; torch holds the memory."""
+def _gpu() -> str:
     import torch
 
-    trt: Any = graphs.needed("tensorrt", "a TensorRT engine")
-    loaded = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(engine.read_bytes())
-    context = loaded.create_execution_context()
-    shape = tuple(loaded.get_tensor_shape("logits"))
-
-    def run(pixels: np.ndarray) -> list[np.ndarray]:
-        image, logits = torch.from_numpy(pixels).cuda(), torch.empty(shape, device="cuda")
-        context.set_tensor_address("image", image.data_ptr())
-        context.set_tensor_address("logits", logits.data_ptr())
-        stream = torch.cuda.current_stream()
-        if not context.execute_async_v3(stream.cuda_stream):
-            raise RuntimeError("the engine did not run")
-        stream.synchronize()
-        return [logits.cpu().numpy()]
-
-    return graphs.opened(run, source.description, engine, f"tensorrt {trt.__version__}")
+    return str(torch.cuda.get_device_name())

@@ -5,6 +5,7 @@ torch has deprecated it in favour of torch.export; what was written goes on load
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ def torchscript(source: Source, path: Path) -> Written:
     torch = graphs.needed("torch", "the TorchScript export")
 
     with graphs.conversion("TorchScript"):
-        module = graphs.traced(source)
-        torch.jit.save(module, str(path), _extra_files={CARRIED: graphs.text_of(source.description)})
+        module, whole = graphs.traced(source), io.BytesIO()  # written by torch, a full disk would end the process
+        torch.jit.save(module, whole, _extra_files={CARRIED: graphs.text_of(source.description)})
+    path.write_bytes(whole.getbuffer())
     return Written(open_file(path, None), ("torch has deprecated TorchScript: it is kept, and no longer worked on",))
 
 

@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 Kind = Literal["webp", "png", "jpeg"]
 
@@ -65,6 +65,8 @@ def sheet(
     captions: a line below each image, shortened to its width.
     tile: height, width that an image is shrunk or enlarged to fit; its aspect stays.
     """
+    from PIL import ImageDraw, ImageFont
+
     assert images
     height, width = tile
     font: Any = ImageFont.load_default(13)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from maskwright.core.types import Instances
 from maskwright.imaging.draw import shortened
@@ -109,6 +109,8 @@ def _label(
 
     fonts: by their size; one that is not there is loaded.
     """
+    from PIL import ImageFont
+
     largest = max(SMALLEST, max(found.size) / 70)
     letters = round(min(largest, max(SMALLEST, largest / 3, (corners[3] - corners[1]) / 6)))
     if letters not in fonts:
@@ -146,6 +148,8 @@ def _frame(canvas: np.ndarray, corners: Corners, colour: np.ndarray, width: int)
 
 def _write(canvas: np.ndarray, text: str, font: Any, place: Corners, ground: np.ndarray) -> None:
     """A label on a ground of its own, in black or white: what can be read on it."""
+    from PIL import ImageDraw
+
     x0, y0, x1, y1 = place
     room = canvas[y0 : y1 + 1, x0 : x1 + 1]
     paper = Image.new("RGB", (x1 + 1 - x0, y1 + 1 - y0), tuple(ground.tolist()))

@@ -1,6 +1,7 @@
 """Drawn regions to pixels, by COCO's rule (hotcoco underneath): the only rasteriser, in training and in scoring.
 
 Label maps are uint8 (H, W) of class indices, VOID = 255. Run-lengths are COCO's: column-major, the first counts zeros.
+hotcoco is imported where it draws: a model that labels pixels predicts without it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hotcoco import mask as coco
 from PIL import Image
 
 from maskwright.core.errors import DataError
@@ -38,6 +38,8 @@ def paint(regions: Sequence[Region], size: Size) -> np.ndarray:
     of equal area in the order given. Where a labelling tool says what lies above what (the attribute `z_order`, 0 where a
     region has none), that goes before the area.
     """
+    from hotcoco import mask as coco
+
     height, width = size
     if not regions:
         return np.zeros(size, np.uint8)
@@ -70,6 +72,8 @@ def class_masks(record: Record, labels: Sequence[int]) -> np.ndarray:
 
     labels: class indices; -1, which no region has, gives an empty mask.
     """
+    from hotcoco import mask as coco
+
     height, width = record.size
     if record.label_map is not None:
         drawn = label_map(record)
@@ -138,6 +142,8 @@ def stored_values(path: str | Path, colour: bool, threshold: int | None = None) 
 
 def region_rle(region: Region, size: Size) -> dict[str, Any]:
     """A region as COCO's compressed run-lengths `{"size": [H, W], "counts": bytes}`; several polygons: their union."""
+    from hotcoco import mask as coco
+
     height, width = size
     if region.counts is not None:
         _check_sum(region.counts, size)
@@ -164,11 +170,15 @@ def region_counts(regions: Sequence[Region], size: Size) -> list[np.ndarray]:
 
 def region_mask(region: Region, size: Size) -> np.ndarray:
     """The pixels of a region: bool (H, W)."""
+    from hotcoco import mask as coco
+
     return np.ascontiguousarray(coco.decode(region_rle(region, size)), np.bool_)
 
 
 def region_area(region: Region, size: Size) -> int:
     """How many pixels a region covers."""
+    from hotcoco import mask as coco
+
     return int(coco.area(region_rle(region, size)))
 
 
@@ -178,6 +188,8 @@ def class_areas(record: Record, num_classes: int) -> np.ndarray:
     Regions: the union of a class's regions, crowds included, even where another class is painted over it. A label-map
     file: the pixels with its index. VOID is not counted.
     """
+    from hotcoco import mask as coco
+
     if record.label_map is not None:
         return np.bincount(label_map(record).reshape(-1), minlength=256)[:num_classes]
     areas = np.zeros(num_classes, np.int64)

@@ -125,6 +125,10 @@ class Predictor:
         pixels, fitting = self._fitted(image, self.description.size, upright)
         return self.network(as_input(pixels))[0], fitting
 
+    def windows(self, image: Picture) -> Iterator[np.ndarray]:
+        """The windows uint8 (h, w, 3) that the network sees of an image, where it does not see it whole."""
+        return tiles.windows(self._based(image, True)[0], self.description.size, self.overlap)
+
     def _fitted(self, image: Picture, size: tuple[int, int], upright: bool) -> tuple[np.ndarray, Fitting]:
         how = self.description.fit
         if isinstance(image, np.ndarray):

@@ -6,7 +6,6 @@ No strip is larger than a few dozen megabytes, whatever the photo; what is colle
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +90,8 @@ class File:
             self.folder.cleanup()
 
     def _write_npz(self) -> None:
+        import zipfile
+
         self.array.flush()
         names = Path(self.folder.name) / "classes.npy"
         np.save(names, np.array(self.classes))

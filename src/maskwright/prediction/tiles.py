@@ -32,8 +32,7 @@ def bands(
     band: np.ndarray | None = None  # the rows that windows may still add to
     for number, top in enumerate(tops):
         for left in lefts:
-            window = _padded(image[top : top + rows, left : left + columns], size)
-            found = answer(window)
+            found = answer(cut(image, size, top, left))
             if band is None:
                 band = np.zeros((len(found), *weights.shape), np.float32)
             band[:, :, left : left + columns] += found * weight
@@ -44,6 +43,18 @@ def bands(
         for sums in (band, weights):
             sums[..., : rows - done, :] = sums[..., done:, :].copy()
             sums[..., rows - done :, :] = 0
+
+
+def cut(image: np.ndarray, size: tuple[int, int], top: int, left: int) -> np.ndarray:
+    """uint8 (h, w, 3) of `size`: what is seen of an image from there on, padded where it ends before."""
+    return _padded(image[top : top + size[0], left : left + size[1]], size)
+
+
+def windows(image: np.ndarray, size: tuple[int, int], overlap: float = OVERLAP) -> Iterator[np.ndarray]:
+    """All that `bands` looks at, row by row."""
+    for top in starts(image.shape[0], size[0], overlap):
+        for left in starts(image.shape[1], size[1], overlap):
+            yield cut(image, size, top, left)
 
 
 def starts(length: int, window: int, overlap: float = OVERLAP) -> list[int]:

@@ -32,13 +32,8 @@ from maskwright.prediction.instances import InstancePredictor
 from maskwright.prediction.object_folders import COLUMNS, rows_of
 from maskwright.prediction.predictor import AnyPredictor
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts"})
 QUALITY = "20"  # of x264: 0 lossless, 51 worst; overlays have sharp edges, so better than its default of 23
 ALMOST = 0.95  # of what a header promises: it may count frames that are never shown
-
-
-def is_video(path: str | Path) -> bool:
-    return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
 
 
 def predict_video(predictor: AnyPredictor, path: Path, out: Path, *, smooth: float = 0.0) -> Written:

@@ -72,7 +72,7 @@ class Whole:
             labels=labels[kept],
             scores=scores[kept],
             boxes=boxes[kept].astype(np.float64),
-            counts=tuple(run_lengths(masks[index].astype(np.bool_), (0, 0), size) for index in kept.tolist()),
+            counts=tuple(_runs(masks[index], boxes[index]) for index in kept.tolist()),
             size=size,
             classes=self.description.classes,
             image=str(image) if isinstance(image, str | Path) else None,
@@ -91,6 +91,14 @@ class Whole:
         for name in (name for name, wrong in looser.items() if wrong):
             what = f"cannot be {getattr(asked, name)}: {getattr(built, name)} is built into the self-contained file"
             raise RecipeError(what, place=f"thresholds.{name}", hint="leave it out, or give the bundle")
+
+
+def _runs(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Run-lengths of a mask uint8 (H, W) that has nothing outside its box float32 (4,); looking at all of it takes long."""
+    left, top = (max(int(side) - 1, 0) for side in box[:2])  # the box is rounded
+    right, bottom = (int(side) + 2 for side in box[2:])
+    size = (mask.shape[0], mask.shape[1])
+    return run_lengths(mask[top:bottom, left:right].astype(np.bool_), (top, left), size)
 
 
 def _pixels(image: Picture, upright: bool) -> np.ndarray:

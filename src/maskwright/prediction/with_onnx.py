@@ -49,6 +49,8 @@ def open_file(
         raise ModelError("has damaged metadata", place=path) from error
     if metadata["contract"] == whole.CONTRACT:
         return whole.Whole(_finished(session), description, path), description, None
+    if not session.get_inputs():
+        raise ModelError("takes no image: what was traced does not look at it", place=path)
     lens = metadata["contract"] == LENS and description.task == "semantic"
     if not lens and metadata["contract"] != CONTRACTS[description.task]:
         raise ModelError(f"is for the task `{description.task}` with the contract of another", place=path)
@@ -78,14 +80,24 @@ def _finished(session: onnxruntime.InferenceSession) -> Callable[[np.ndarray, tu
 def running(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """A session of any ONNX file on the CPU. Raises ModelError when the file is missing, torn, not ONNX or cannot run."""
     if not path.is_file():
-        raise ModelError("not found", place=path)
+        raise ModelError("is a folder, not an ONNX file" if path.exists() else "not found", place=path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # failures are raised; the rest is chatter
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except ERRORS as error:
-        raise ModelError(f"is not a usable ONNX file ({str(error).splitlines()[0][:200]})", place=path) from error
+        raise _unusable(error, path) from error
+
+
+def _unusable(error: Exception, path: Path) -> ModelError:
+    told = str(error).splitlines()[0]
+    if isinstance(error, state.InvalidProtobuf) or "No graph was found" in told:
+        return ModelError("is torn, or no ONNX file", place=path, hint="download or export it again")
+    if "xternal data" in told:
+        hint = "both belong together: put it beside the file again"
+        return ModelError("keeps its weights in a second file, which is missing or torn", place=path, hint=hint)
+    return ModelError(f"is not a usable ONNX file ({told[:200]})", place=path)
 
 
 def from_lens(answer: np.ndarray, head: str) -> np.ndarray:

@@ -35,10 +35,14 @@ class Asked:
                 f"no part is called `{self.part}`", place="--part", hint="it can be train, val, test or all"
             )
 
-    def images(self, model: Path | None = None) -> tuple[Data, int]:
-        """The labelled images, inspected, and how many items were refused. model: whose recipe and split are used."""
+    def images(self, model: Path | None = None, classes: Sequence[str] = ()) -> tuple[Data, int]:
+        """The labelled images, inspected, and how many items were refused.
+
+        model: whose recipe and split are used: a bundle, a run folder, or a file of a model that knows these classes.
+        """
+        home = None if model is None else _bundle_of(model, classes)
         if self.data.endswith((".yaml", ".yml")):
-            return self._of_recipe(model)
+            return self._of_recipe(home)
         from maskwright.core import events
         from maskwright.core import recipe as recipes
         from maskwright.data import edit
@@ -46,11 +50,12 @@ class Asked:
         from maskwright.data.prepare import gather
         from maskwright.verbs.check import options_placed
 
-        recipe = recipes.build({"data": [self._source(model)], "allow_refused": self.allow_refused})
+        source = self._source(home, beside=model is not None and model.parent == home)
+        recipe = recipes.build({"data": [source], "allow_refused": self.allow_refused})
         with options_placed():
             gathered = gather(recipe)
         found, part = gathered.inspected.data, self.part
-        trained = _run_split(model)
+        trained = _run_split(home)
         own = trained is not None and len(trained.val) > 0 and set(trained.val) <= set(found.ids)
         lists = splits.load(self.split, found) if self.split is not None else trained if own else None
         if lists is not None and part != "all":
@@ -66,7 +71,7 @@ class Asked:
         _warn_of_trained(trained, ids)
         return self._not_empty(edit.select(found, ids), part or "all"), gathered.ledger.num_refused
 
-    def _of_recipe(self, model: Path | None) -> tuple[Data, int]:
+    def _of_recipe(self, home: Path | None) -> tuple[Data, int]:
         from maskwright.core import recipe as recipes
         from maskwright.data.prepare import prepare
         from maskwright.verbs.train import mistakes_placed
@@ -76,7 +81,7 @@ class Asked:
             prepared = prepare(recipe)
         parts = {"train": prepared.train, "val": prepared.val, "test": prepared.test, "all": prepared.data}
         part = self.part or "val"
-        _warn_of_trained(_run_split(model), parts[part].ids)
+        _warn_of_trained(_run_split(home), parts[part].ids)
         return self._not_empty(parts[part], part), prepared.ledger.num_refused
 
     def _not_empty(self, data: Data, part: str) -> Data:
@@ -87,8 +92,11 @@ class Asked:
             raise DataError(f"no image is in the part `{part}`", place=self.data, hint=hint)
         return data
 
-    def _source(self, model: Path | None) -> dict[str, Any]:
-        """The data source, read as the model's own recipe read its data, unless format or options are given."""
+    def _source(self, home: Path | None, beside: bool) -> dict[str, Any]:
+        """The data source, read as the recipe in a bundle read its data, unless format or options are given.
+
+        beside: the model is a file that lies in that bundle; then it is said.
+        """
         from maskwright.bundles import bundle as bundles
         from maskwright.core import events
         from maskwright.core import recipe as recipes
@@ -97,35 +105,33 @@ class Asked:
         source: dict[str, Any] = {"path": self.data}
         name = self.format or recognise(Path(self.data))[0]
         options = recipes.as_pairs(self.option)
-        home = _bundle_of(model)
         recipe_file = None if home is None else home / bundles.RECIPE
         for known in recipes.load(recipe_file).data if recipe_file is not None and recipe_file.is_file() else []:
             if known.format is None or known.format.name == name:
                 source |= {"classes": known.classes, "keep": known.keep, "components": known.components}
                 options = {**(known.format.options if known.format else {}), **options}
-                if model is not None and model.is_file():
+                if beside:
                     events.say(f"labels are read as {recipe_file} says, which lies beside the model")
                 break
         return {**source, "format": {"name": name, **options}}
 
 
-def _run_split(model: Path | None) -> Split | None:
+def _run_split(home: Path | None) -> Split | None:
     """The split of the run that a bundle lies in, or None."""
     from maskwright.data import split as splits
 
-    home = _bundle_of(model)
-    file = None if home is None else home.parent / "split.json"
+    file = None if home is None else home.resolve().parent / "split.json"
     return splits.load(file) if file is not None and file.is_file() else None
 
 
-def _bundle_of(model: Path | None) -> Path | None:
-    """The bundle that a model is, or that its model.onnx lies in; None: it is a file by itself."""
+def _bundle_of(model: Path, classes: Sequence[str]) -> Path | None:
+    """The bundle that a model is, or that its file lies in: one that knows the same classes; None: it is a file by itself."""
     from maskwright.bundles import bundle as bundles
 
-    if model is not None and model.is_dir():
+    if bundles.is_bundle(model) or bundles.is_bundle(model / "bundle"):
         return bundles.load(model).path
-    inside = model is not None and model.name == bundles.ONNX and bundles.is_bundle(model.parent)
-    return model.parent if model is not None and inside else None
+    inside = bundles.is_bundle(model.parent) and bundles.load(model.parent).description.classes == tuple(classes)
+    return model.parent if inside else None
 
 
 def _warn_of_trained(trained: Split | None, ids: Sequence[str]) -> None:

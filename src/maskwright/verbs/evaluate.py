@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from maskwright.core.table import Data
     from maskwright.metrics.conventions import Restated
     from maskwright.metrics.scores import Scores
+    from maskwright.prediction.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -153,16 +154,23 @@ def evaluate(
 
 def _of_model(model: str, asked: Asked, convention: str | None, **options: Any) -> Evaluated | EvaluatedObjects:
     """Scores of a bundle, a run folder, or a model.onnx. options: of `predictor.load`."""
-    from pathlib import Path
-
-    from maskwright.prediction import evaluation, predictor
+    from maskwright.prediction import predictor
     from maskwright.prediction.instances import InstancePredictor
 
     loaded = predictor.load(model, **options)
     if isinstance(loaded, InstancePredictor):
         return evaluate_objects.of_model(loaded, model, asked, convention)
+    return _of_pixels(loaded, model, asked, convention)
+
+
+def _of_pixels(loaded: Predictor, model: str, asked: Asked, convention: str | None) -> Evaluated:
+    """Scores of a model that labels pixels."""
+    from pathlib import Path
+
+    from maskwright.prediction import evaluation
+
     _only_pixels(convention)
-    labelled, refused = asked.images(Path(model))
+    labelled, refused = asked.images(Path(model), loaded.classes)
     return _result(evaluation.evaluate(loaded, labelled), model, asked, convention, labelled, refused)
 
 
@@ -189,9 +197,8 @@ def _check_convention(convention: str | None) -> None:
     from maskwright.core.registry import suggestion
     from maskwright.metrics import CONVENTIONS, OBJECT_CONVENTIONS
 
-    known = (*CONVENTIONS, *OBJECT_CONVENTIONS)
-    if convention not in (None, *known):
-        hint = suggestion(str(convention), known)
+    if convention is not None and convention not in CONVENTIONS and convention not in OBJECT_CONVENTIONS:
+        hint = suggestion(convention, (*CONVENTIONS, *OBJECT_CONVENTIONS))
         raise RecipeError(f"no convention is called `{convention}`", place="--convention", hint=hint)
 
 

@@ -88,7 +88,7 @@ def of_model(predictor: InstancePredictor, model: str, asked: Asked, convention:
 
     if convention in CONVENTIONS:
         raise RecipeError("is for models that label pixels", place="--convention", hint="leave it out")
-    labelled, refused = asked.images(Path(model))
+    labelled, refused = asked.images(Path(model), predictor.classes)
     jury = _jury(convention, labelled.classes, attributes=True)
     scores = instance_evaluation.evaluate(predictor, labelled, jury=jury)
     restated = None if jury is None else jury.restated()

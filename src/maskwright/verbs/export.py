@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MOST_SCORED = 300  # labelled images that both models are scored on, spread over all
 MOST_CALIBRATED = 100  # photos that an exporter may look at
+HERE = ("install", "environment")  # options that say what is used on this machine
+# options that change nothing in the file, so that its name does not tell them
+UNTOLD = (*HERE, "workspace_mb", "max_mb", "max_mmacs", "allow_operators")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def export(
     target
         what to write; see `maskwright explain exporter`.
     out
-        the file to write; left out: beside the bundle's weights.
+        the file to write, or the folder to write it into; left out: beside the bundle's weights.
     data
         labelled images to score both models on; left out: the validation images of the run.
     images
@@ -86,7 +90,6 @@ def export(
     from maskwright.core import files, terminal
     from maskwright.exports import EXPORTERS, certificate
     from maskwright.exports.source import Source
-    from maskwright.prediction import with_torch
 
     name = EXPORTERS.check(target, "--for")
     short = {"opset": opset, "self_contained": self_contained or None}
@@ -94,10 +97,13 @@ def export(
     certificate.check_limit(max_drop)
     with terminal.shown():
         loaded = bundles.load(bundle)
+        with_torch = _with_torch()
         path = _named(out, name, given, loaded.path)
         ranged = name == "int8" or given.get("precision") == "int8"
         labelled, photos, ranges, whose = _images(loaded, data, images, calibrate, ranged)
         source = Source(with_torch.load_segmenter(loaded), loaded.description, tuple(ranges), loaded.path)
+        judge = certificate.Judge(source.predictor, photos, labelled)
+        source = replace(source, judge=judge, max_drop=max_drop)
         with files.left_clean(path.parent), files.staged(path.parent) as folder:
             staged = folder / path.name
             written = EXPORTERS[name](source, staged, **given)
@@ -106,17 +112,29 @@ def export(
                 written,
                 staged,
                 target=name,
-                options=given,
+                options={key: value for key, value in given.items() if key not in HERE},
                 photos=photos,
                 photos_of=whose,
                 labelled=labelled,
                 max_drop=max_drop,
                 uncertified=uncertified,
+                judge=judge,
             )
     following = [f"maskwright verify {path}"]
     if path.suffix == ".onnx" and name not in ("tensorrt",):
         following.append(f"maskwright predict {path} PHOTOS --out masks")
     return Exported(str(path), found, following)
+
+
+def _with_torch() -> Any:
+    """The runtime of trained models. Raises SetupError where torch is not installed."""
+    from maskwright.core.registry import missing_package
+
+    try:
+        from maskwright.prediction import with_torch
+    except ModuleNotFoundError as error:
+        raise missing_package(error.name or "torch", "an export") from error
+    return with_torch
 
 
 def _options(name: str, options: tuple[str, ...], short: dict[str, Any]) -> dict[str, Any]:
@@ -130,26 +148,42 @@ def _options(name: str, options: tuple[str, ...], short: dict[str, Any]) -> dict
 
 
 def _named(out: str | None, target: str, options: dict[str, Any], bundle: Path) -> Path:
-    """The file to write. Raises RecipeError for one with another ending than the target's."""
+    """The file to write: `out`, or in the folder that it names a file named by target and options.
+
+    Raises RecipeError for one with another ending than the target's, and for a bundle's own model.onnx.
+    """
     from pathlib import Path
 
+    from maskwright.bundles import bundle as bundles
+    from maskwright.bundles.bundle import ONNX
     from maskwright.core.errors import RecipeError
-    from maskwright.exports import ENDINGS
+    from maskwright.exports import ENDINGS, FOLDERS
 
     ending = ENDINGS.get(target, f".{target}")
-    if out is None:
-        said = [
-            key if value is True else str(value) if isinstance(value, str) else f"{key}{value}"
-            for key, value in options.items()
-        ]
-        words = [word.replace("_", "-") for word in said if word.replace("_", "").replace(".", "").isalnum()]
-        if target == "onnx" and not words:
-            words = ["certified"]  # model.onnx is the bundle's own, and takes what its recipe needs
-        return (bundle / ("-".join(["model", *words]) + ending)).absolute()
     suffix = "." + ending.rpartition(".")[2]
-    if Path(out).suffix != suffix:
+    path = bundle if out is None else Path(out)
+    whole = suffix in FOLDERS and path.suffix == suffix
+    if out is None or (not whole and (path.is_dir() or out.endswith(("/", os.sep)))):
+        path /= "-".join(["model", *_words(target, options)]) + ending
+    elif path.suffix != suffix:
         raise RecipeError(f"`{out}` has not the ending of this target", place="--out", hint=f"call it {out}{suffix}")
-    return Path(out).absolute()
+    if path.resolve().name == ONNX and bundles.is_bundle(path.resolve().parent):
+        what = f"`{path}` is a bundle's own, which takes what its recipe needs"
+        raise RecipeError(what, place="--out", hint="give it another name, or leave it out")
+    return path.absolute()
+
+
+def _words(target: str, options: dict[str, Any]) -> list[str]:
+    """What the name of a file tells of its options: those that say something about what is in it."""
+    said = []
+    for key, value in options.items():
+        if key in UNTOLD:
+            continue
+        text = key if value is True else f"no-{key}" if value is False else value
+        said.append(text if isinstance(text, str) else f"{key}{text:g}" if isinstance(text, float) else f"{key}{text}")
+    words = [word.replace("_", "-") for word in said]
+    words = [word for word in words if word.replace("-", "").replace(".", "").isalnum()]
+    return words or ["certified"] * (target == "onnx")  # model.onnx is the bundle's own
 
 
 def _images(

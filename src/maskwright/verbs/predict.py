@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from maskwright.prediction.folders import Written
     from maskwright.prediction.predictor import AnyPredictor
 
+VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".ts"})
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -139,10 +141,10 @@ def predict(
 
     from maskwright.core import terminal
     from maskwright.core.errors import RecipeError
-    from maskwright.prediction import predictor, video
+    from maskwright.prediction import predictor
     from maskwright.prediction.instances import InstancePredictor
 
-    clip, target = video.is_video(images), Path(out)
+    clip, target = Path(images).suffix.lower() in VIDEOS and Path(images).is_file(), Path(out)
     for_images = {"--cutout": cutout, "--probabilities": probabilities, "--panoptic": panoptic}
     if clip:
         _refuse(for_images, "is for images", "a video gets an overlay video and a table of its frames")
@@ -166,6 +168,8 @@ def predict(
         semantic = predictor.load(panoptic, runtime=runtime, device=device) if panoptic is not None else None
         began = time.perf_counter()
         if clip:
+            from maskwright.prediction import video
+
             written = video.predict_video(loaded, Path(images), target, smooth=smooth)
         else:
             how: dict[str, Any] = {"overlays": overlays, "cutout": cutout, "probabilities": probabilities}

@@ -134,7 +134,7 @@ def tune_thresholds(
         if not isinstance(loaded, InstancePredictor):
             raise RecipeError("is for models that find objects", place="tune-thresholds", hint="this one labels pixels")
         asked = Asked(data, part, split, format, option or [], allow_refused)
-        labelled, _ = asked.images(Path(bundle))
+        labelled, _ = asked.images(Path(bundle), loaded.classes)
         if part == "test":
             events.warn("tuned on test images: scores on them flatter the model from now on")
         began = time.perf_counter()

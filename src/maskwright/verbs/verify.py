@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from maskwright.bundles.bundle import Description
     from maskwright.core.table import Data
     from maskwright.prediction.predictor import AnyPredictor
 
@@ -73,8 +74,9 @@ def verify(file: str, *, data: str | None = None, part: str | None = None) -> Ve
         )
     _check_file(path)
     known = certificate.load(path)
-    if found := fingerprints.changes(known["fingerprints"], fingerprints.of_file(path)):
-        raise ModelError(_told([*_fields(path, known), *found], known), place=path, hint="export it again")
+    found = fingerprints.changes(known["fingerprints"], fingerprints.of_file(path))
+    if found := [*_fields(path, known), *_lost(path), *_engine(path, known), *found]:
+        raise ModelError(_told(found, known), place=path, hint="export it again")
     with terminal.shown():
         predictor = _opened(path, known, needed=data is not None)
         if predictor is not None:
@@ -87,7 +89,7 @@ def verify(file: str, *, data: str | None = None, part: str | None = None) -> Ve
 def _check_file(path: Path) -> None:
     """Raises ModelError for what is no exported file, with the one that is meant where that lies beside it."""
     from maskwright.core.errors import ModelError
-    from maskwright.exports import RUNTIMES, certificate, fingerprints
+    from maskwright.exports import FOLDERS, certificate, fingerprints
 
     if not path.exists():
         raise ModelError("not found", place=path)
@@ -96,13 +98,40 @@ def _check_file(path: Path) -> None:
         raise ModelError(
             "is a certificate, not the file that it speaks of", place=path, hint=f"`maskwright verify {of}`"
         )
-    if path.is_dir() and path.suffix not in RUNTIMES:
+    if path.is_dir() and path.suffix not in FOLDERS:
         raise ModelError(
             "is a folder, not an exported file", place=path, hint=f"name the file in it, as {path}/model.onnx"
         )
     for ending, weights in fingerprints.WEIGHTS_OF.items():
         if path.suffix == weights and (of := path.with_suffix(ending)).is_file():
             raise ModelError(f"holds the weights of {of.name}", place=path, hint=f"`maskwright verify {of}`")
+    if path.is_file() and not path.stat().st_size:
+        raise ModelError("is empty", place=path, hint="copy or export it again")
+
+
+def _lost(path: Path) -> list[str]:
+    """In words, where the certificate that an ONNX file was written with stands no longer in it."""
+    from maskwright.exports import fingerprints
+
+    if path.suffix != ".onnx" or fingerprints.certificate_in(path) is not None:
+        return []
+    return [f"the metadata entry `{fingerprints.KEY}` is gone"]
+
+
+def _engine(path: Path, known: dict[str, Any]) -> list[str]:
+    """In words, where the TensorRT engine beside the file is not that which was certified; that it is not there is said."""
+    from maskwright.core import events
+    from maskwright.exports import fingerprints
+
+    said = known.get("facts", {}).get("engine")
+    if not said:
+        return []
+    engine = path.with_suffix(".engine")
+    if not engine.is_file():
+        events.warn(f"{engine.name}, the engine that was certified, is not beside the file")
+        return []
+    same = fingerprints.of_file(engine)["sha256"] == said["sha256"]
+    return [] if same else [f"the engine `{engine.name}` was changed"]
 
 
 def _fields(path: Path, known: dict[str, Any]) -> list[str]:
@@ -149,13 +178,32 @@ def _opened(path: Path, known: dict[str, Any], needed: bool) -> AnyPredictor | N
     try:
         if path.suffix not in RUNTIMES:
             raise SetupError("no runtime is known for files of this ending", place=path)
-        predictor: AnyPredictor = RUNTIMES[path.suffix](path, bundles.describe(known["description"], path))
+        description = bundles.describe(known["description"], path)
+        predictor: AnyPredictor = _with_engine(path, known, description) or RUNTIMES[path.suffix](path, description)
     except SetupError as error:
         if needed:
             raise
         events.warn(f"not run: {error}")
         return None
     return predictor
+
+
+def _with_engine(path: Path, known: dict[str, Any], description: Description) -> AnyPredictor | None:
+    """The TensorRT engine that was certified; None, said aloud, where the ONNX file is run in its place."""
+    from maskwright.core import events
+    from maskwright.core.errors import SetupError
+
+    if known["target"] != "tensorrt":
+        return None
+    try:
+        if not known.get("facts", {}).get("engine"):
+            raise SetupError("no engine was certified")
+        from maskwright.exports import tensorrt
+
+        return tensorrt.open_engine(path.with_suffix(".engine"), description)
+    except SetupError as error:
+        events.warn(f"the ONNX file is run, not an engine built from it: {error}")
+        return None
 
 
 def _check_answers(predictor: AnyPredictor, known: dict[str, Any], path: Path) -> None:
@@ -178,7 +226,7 @@ def _score(predictor: AnyPredictor, known: dict[str, Any], path: Path, data: str
     from maskwright.verbs.asked import Asked
 
     loss = known["loss"]
-    labelled = _certified(Asked(data, part).images(_bundle_of(path, known))[0], loss)
+    labelled = _certified(Asked(data, part).images(path, predictor.classes)[0], loss)
     headline = certificate.HEADLINES[predictor.description.task]
     value = scoring.evaluate(predictor, labelled)[headline] or 0.0
     words = f"{runs.HEADLINES[headline]} {value:.4f} on {counted(len(labelled), 'image')}"
@@ -200,13 +248,3 @@ def _certified(labelled: Data, loss: dict[str, Any] | None) -> Data:
     step = max(1, -(-len(labelled) // loss["images"]))  # as `export` takes 300 of many
     chosen = edit.select(labelled, list(labelled.ids)[::step])
     return chosen if certificate.digest(chosen.ids) == loss["ids"] else labelled
-
-
-def _bundle_of(path: Path, known: dict[str, Any]) -> Path | None:
-    """The bundle that the file lies in, whose recipe says how labels are read; None for a file by itself."""
-    from maskwright.bundles import bundle as bundles
-
-    if not bundles.is_bundle(path.parent):
-        return None
-    bundle = bundles.load(path.parent)
-    return path.parent if list(bundle.description.classes) == known["description"]["classes"] else None
