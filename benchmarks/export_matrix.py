@@ -48,7 +48,9 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "backbone_config": {**SWIN, "out_features": [f"stage{n}" for n in (1, 2, 3, 4)]},
             **dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim"), 64),
             **dict.fromkeys(("encoder_feedforward_dim", "dim_feedforward"), 128),
-            "encoder_layers": 2, "decoder_layers": 4, "num_attention_heads": 4,
+            "encoder_layers": 2,
+            "decoder_layers": 4,
+            "num_attention_heads": 4,
             "num_queries": 30,
         }
     },

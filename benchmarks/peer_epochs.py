@@ -47,12 +47,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from maskwright.core.cores import usable_cores
 from maskwright.core.table import Data
 from maskwright.core.types import VOID, Record
 from maskwright.data import flip_pairs
 from maskwright.data.open import open_data
 from maskwright.imaging.images import PAD_COLOUR
-from maskwright.models.device import peak_process_memory, usable_cores
+from maskwright.models.device import peak_process_memory
 
 NEEDS = {
     "ours": (),

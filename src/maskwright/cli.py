@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from maskwright.core.errors import COMMAND_LINE, Interrupted, MaskwrightError, R
 from maskwright.verbs import VERBS
 
 if TYPE_CHECKING:
-    from cyclopts import App
+    from collections.abc import Sequence
+
+    from cyclopts import App, Token
 
 EXIT_CODES = "exit codes: 0 done, 1 our bug, 2 recipe or options, 3 data, 4 model, 5 set-up, 130 interrupted"
 
@@ -65,11 +68,21 @@ def _app(tokens: list[str]) -> App:
         help_format="plaintext",  # markdown would cost a third of the start-up
         help_on_error=False,
         suppress_keyboard_interrupt=False,  # `run` says that it was stopped
-        default_parameter=Parameter(negative_iterable=()),
+        default_parameter=Parameter(negative_iterable=(), converter=_value),
     )
     for name in _named(tokens) or VERBS:
         app.command(VERBS[name], name=name.replace("_", "-"))
     return app
+
+
+def _value(kind: Any, tokens: Sequence[Token]) -> Any:
+    """What was typed, as a value of this type. Raises ValueError for 1.5 as an int, which cyclopts would make 2."""
+    from cyclopts import convert
+
+    for token in tokens if kind is int else ():
+        if not re.fullmatch(r"[^.]*(\.0*)?", token.value):
+            raise ValueError(f"{token.value} is not a whole number")
+    return convert(kind, tokens)
 
 
 def _print(result: Any, as_json: bool) -> None:

@@ -131,6 +131,14 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
         bundles.load(tmp_path)
 
 
+def test_files_of_other_runtimes_are_not_taken_for_folders(tmp_path: Path) -> None:
+    (tmp_path / "model.pte").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"model\.pte: is a file, and no ONNX one; give .* or a `\.onnx` file"):
+        mw.load(tmp_path / "model.pte")
+    with pytest.raises(ModelError, match=r"is not a bundle \(no bundle.json in it\)"):
+        mw.load(tmp_path)
+
+
 def test_run_folders_are_readable_and_never_shared(tmp_path: Path) -> None:
     day = datetime(2026, 11, 20)
     names = [runs.create(tmp_path, "unet", "Car Parts", day).name for _ in range(3)]

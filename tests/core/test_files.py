@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,21 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_makes_stays(tmp_p
         process.stdout.close()
     staged_pair(tmp_path, 2)
     assert {"a.bin", "b.txt"} == {file.name for file in tmp_path.iterdir()}
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="folders cannot be locked here")
+def test_a_folder_that_cannot_be_read_can_be_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def unreadable(path: str | Path, flags: int, *rest: int, **more: Any) -> int:
+        if path == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", unreadable)
+    with files.staged(tmp_path) as folder:
+        (folder / "made").write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_a_full_disk_is_said_with_the_folder_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

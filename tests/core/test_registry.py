@@ -15,6 +15,9 @@ def sample(data: int, *, width: int = 16, names: list[str] | None = None, rate: 
     width: channels of the first level;
       each level below has twice as many.
     names, other: what they are called.
+
+    Method: as it is done (Author, 2020, https://example.org/1);
+    and said.
     """
 
 
@@ -63,4 +66,5 @@ def test_options_are_held_against_the_signature(options: dict[str, object], mess
 
 def test_the_description_leaves_out_the_options() -> None:
     assert TABLE.summary("sample") == "Does something with data."
-    assert TABLE.description("sample") == "Does something with data."
+    method = "Method: as it is done (Author, 2020, https://example.org/1);\nand said."
+    assert TABLE.description("sample") == f"Does something with data.\n\n{method}"

@@ -283,3 +283,15 @@ def test_a_staged_folder_leaves_all_or_nothing(tmp_path: Path) -> None:
         (folder / "model.pkg" / "new").write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "model.pkg"]
     assert [path.name for path in (tmp_path / "model.pkg").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((-0.00001, -0.00004, 0.00004), "+0.0000 (+0.0000 to +0.0000)"),
+        ((-0.0123, -0.02, 0.001), "-0.0123 (-0.0200 to +0.0010)"),
+    ],
+)
+def test_a_change_of_nothing_has_no_minus(change: tuple[float, float, float], words: str) -> None:
+    loss = certificate.Loss("miou", 0.5, 0.5 + change[0], *change, images=2, ids="", classes={})
+    assert loss.words().endswith(f": {words}")

@@ -8,14 +8,16 @@ import numpy as np
 import onnx as onnx_package
 import pytest
 from onnx import numpy_helper
-from small_networks import source_of
+from small_networks import Small, source_of
+from torch import Tensor
 
 import maskwright as mw
 from maskwright.core import events, machine
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.exports import bias_correction, onnx_files, quantised
-from maskwright.exports.int8 import _of_machine, _prepared, _quantised, int8
+from maskwright.exports.int8 import _Enough, _inputs, _of_machine, _prepared, _quantised, int8
 from maskwright.exports.onnx import onnx, open_file
+from maskwright.exports.quantised import Found
 from maskwright.exports.source import Source
 
 
@@ -45,8 +47,10 @@ def test_the_file_is_small_and_near_the_network_and_predicts_alone(
     path = tmp_path / "model.int8.onnx"
     written = int8(source, path, max_changed=1)
     assert changed(source, path) < 0.05
-    operators = [node.op_type for node in onnx_package.load(str(path)).graph.node]
+    model = onnx_package.load(str(path))
+    operators = [node.op_type for node in model.graph.node]
     assert operators.count("DequantizeLinear") > operators.count("Conv") > 0
+    assert {opset.domain for opset in model.opset_import} == {node.domain for node in model.graph.node} == {""}
     kept, before = onnx_files.metadata(path), onnx_files.metadata(float32)
     assert {key: kept[key] for key in ("contract", "maskwright")} == {
         key: before[key] for key in ("contract", "maskwright")
@@ -150,6 +154,52 @@ def test_the_judge_decides_how_many_layers_go_back(source: Source, tmp_path: Pat
         int8(replace(source, judge=lambda predictor: 1.0), path)
 
 
+def test_what_the_judge_found_good_enough_last_is_handed_on(source: Source, float32: Path, tmp_path: Path) -> None:
+    """Law: whatever was tried after it, the file is again that of the predictor which was judged, and is not judged anew."""
+    path, losses = tmp_path / "model.onnx", [0.2, 0.0, 0.2]
+    judged: list[Any] = []
+
+    def judge(predictor: Any) -> float:
+        judged.append(predictor)
+        return losses[len(judged) - 1]
+
+    trained = _prepared(float32)
+    model = _quantised(trained, list(source.inputs()), "minmax")
+    enough = _Enough(replace(source, judge=judge, max_drop=0.1), path, onnx_files.metadata(float32), None)
+    written = []
+    for count, expected in enumerate([False, True, False]):
+        tried = quantised.in_float(model, trained, quantised.layers(model)[:count])
+        assert enough(tried, Found(0.0, 1.0, 0.0), count) == expected
+        written.append(path.read_bytes())
+    assert enough.last(model) is judged[1]
+    assert path.read_bytes() == written[1] != written[2]
+
+
+def test_products_of_activations_are_no_layers(tmp_path: Path) -> None:
+    """Law: of a network with attention the layers with weights go back, all of them, and nothing else does."""
+
+    class Attentive(Small):
+        def forward(self, images: Tensor) -> Tensor:
+            found = super().forward(images)
+            flat = found.flatten(2)
+            return found + ((flat @ flat.transpose(1, 2) / 100).softmax(1) @ flat).view(found.shape)
+
+    (tmp_path / "photos").mkdir()
+    source = source_of(tmp_path / "photos", network=Attentive())
+    path = tmp_path / "model.onnx"
+    in_eight: list[int] = []
+
+    def judge(predictor: Any) -> float:
+        in_eight.append(len(quantised.layers(onnx_package.load(str(path)))))
+        return float(in_eight[-1] == 4)
+
+    written = int8(replace(source, judge=judge), path)
+    assert in_eight == [4, 0, 3]
+    operators = [node.op_type for node in onnx_package.load(str(path)).graph.node]
+    assert operators.count("MatMul") == 2
+    assert "3 of 4 layers in 8 bits" in written.notes
+
+
 def test_pixels_may_be_limited_beside_the_judge(source: Source, tmp_path: Path) -> None:
     def judge(predictor: Any) -> float:
         raise AssertionError("pixels are cheaper to ask, and say no")
@@ -231,6 +281,35 @@ def test_what_cannot_be_is_refused(
     with pytest.raises(error, match=match):
         int8(replace(source, **change), tmp_path / "model.onnx", **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+@pytest.mark.parametrize("photos", [1, 2, 7, 8, 10])
+@pytest.mark.parametrize("most", [1, 2, 7, 8, 9, 64])
+def test_no_more_is_looked_at_than_asked_for_and_all_photos_are_checked(
+    source: Source, fit: str, photos: int, most: int
+) -> None:
+    description = replace(source.description, size=(32, 32), fit=fit)
+    known = replace(source, photos=source.photos[:photos], description=description)
+    ranged, checked, same = _inputs(known, most)
+    looked = {image.tobytes() for image in [*ranged, *checked]}
+    assert 0 < len(looked) <= most
+    assert ranged
+    assert checked
+    assert bool(same) == (min(photos, most) < 8)
+    if same and most >= photos:
+        seen = {next(replace(known, photos=(photo,)).inputs(1)).tobytes() for photo in known.photos}
+        assert fit == "crop" or {image.tobytes() for image in checked} == seen
+        assert fit == "squash" or len(checked) >= min(photos, len(ranged))
+
+
+def test_few_photos_are_checked_on_windows_of_all(source: Source) -> None:
+    small = replace(source.description, size=(16, 16), fit="crop")
+    known = replace(source, photos=source.photos[:3], description=small)
+    ranged, checked, _ = _inputs(known, 64)
+    assert len(ranged) == 3 * 21
+    places = [next(i for i, one in enumerate(ranged) if np.array_equal(one, image)) for image in checked]
+    assert {place // 21 for place in places} == {0, 1, 2}
 
 
 def test_few_photos_serve_twice_and_it_is_said(source: Source, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_eight_bits_stand_in_layers_and_nowhere_else(source: Source, float32: Pa
         "Sub",
         "Div",
         "Reshape",
-        "ScatterElements",
+        "Gather",
     }
     assert isinstance(written.predictor, InstancePredictor)
     expected, actual = (predictor(source.photos[0]) for predictor in (source.predictor, written.predictor))
@@ -218,3 +218,25 @@ def drawn(*objects: tuple[int, float, slice]) -> Instances:
 )
 def test_objects_are_shared_by_score_and_overlap(ours: Any, theirs: Any, expected: tuple[float, ...]) -> None:
     np.testing.assert_allclose(quantised.shared(drawn(*ours), drawn(*theirs)), expected, atol=1e-6)
+
+
+def test_overlaps_are_those_of_the_pixels() -> None:
+    """Law: the IoU of run-lengths is that of decoded masks; of one without a pixel it is 0."""
+    random = np.random.default_rng(0)
+    masks = [[random.random((9, 7)) < share for share in (0.0, 0.2, 0.5, 0.9, 1.0)] for _ in range(2)]
+    ours, theirs = (
+        Instances(np.zeros(5, int), np.ones(5), np.zeros((5, 4)), tuple(map(run_lengths.of_mask, some)), (9, 7), ())
+        for some in masks
+    )
+    expected = [[(one & other).sum() / max((one | other).sum(), 1) for other in masks[1]] for one in masks[0]]
+    np.testing.assert_allclose(quantised._overlaps(ours, theirs), expected)
+
+
+def test_of_objects_that_are_the_same_nothing_is_changed() -> None:
+    """Law: a share is never below 0, however sums are rounded."""
+    random = np.random.default_rng(0)
+    for count in range(1, 40):
+        same = drawn(*((label, score, slice(0, 5)) for label, score in enumerate(random.random(count))))
+        found = quantised.Check._objects(None, [(same, same)])  # type: ignore[arg-type]
+        assert 0 <= found.changed < 1e-12
+        assert found.iou == 1

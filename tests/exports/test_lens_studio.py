@@ -222,6 +222,8 @@ def test_operators_that_are_not_known_everywhere_are_refused_by_name(
     assert "stem" in str(caught.value)
     assert "cat_lens" in str(caught.value)
     assert f"allow_operators={allowed}" in str(caught.value)
+    with pytest.raises(ModelError, match=f"allow_operators=Erf,{allowed}`"):  # and what was allowed already
+        lens_studio.lens_studio(source_of(network, known), tmp_path / "lens.onnx", allow_operators="Erf")
     written(source_of(network, known), tmp_path, allow_operators=allowed)
 
 
@@ -351,3 +353,25 @@ def test_a_point_layer_moves_through_nearest_upsampling_into_the_layer_before() 
     with torch.inference_mode():
         expected = body(torch.from_numpy(pixels)).numpy()
     np.testing.assert_allclose(session.run(None, {"data": pixels})[0], expected, atol=1e-6)
+
+
+def test_short_names_change_no_answer() -> None:
+    body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1), nn.Sigmoid()).eval()
+    stream = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            body, (torch.zeros(1, 3, 8, 8),), stream, dynamo=False, input_names=["data"], output_names=["prob"]
+        )
+    model = onnx.load_from_string(stream.getvalue())
+    before, size = model.SerializeToString(), model.ByteSize()
+    assert folding.short_names(model)
+    assert model.ByteSize() < size
+    assert [node.name for node in model.graph.node] == ["Conv_0", "Relu_1", "Conv_2", "Sigmoid_3"]
+    onnx.checker.check_model(model, full_check=True)
+    pixels = np.random.default_rng(0).random((1, 3, 8, 8), dtype=np.float32)
+    answers = [
+        onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(["prob"], {"data": pixels})[0]
+        for file in (before, model.SerializeToString())
+    ]
+    np.testing.assert_array_equal(*answers)

@@ -105,10 +105,6 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     assert draw() == draw()
 
 
-def test_at_least_one_core_is_usable() -> None:
-    assert devices.usable_cores() >= 1
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the setting is glibc's")
 def test_freed_memory_is_kept_on_linux() -> None:
     assert isinstance(devices.keep_freed_memory(), bool)

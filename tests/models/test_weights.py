@@ -395,6 +395,19 @@ def test_the_folder_goes_before_a_download(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(network.encoder.conv1.weight, state["conv1.weight"])
 
 
+def test_what_a_library_tells_of_its_download_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def get_encoder(name: str, weights: object) -> nn.Module:
+        print("Downloading")
+        return nn.Linear(1, 1)
+
+    monkeypatch.setattr(encoders, "reachable", lambda: True)
+    monkeypatch.setattr(encoders.library, "get_encoder", get_encoder)
+    assert set(encoders.download("resnet18")) == {"weight", "bias"}
+    assert capsys.readouterr().out == ""
+
+
 def test_a_longer_encoder_name_is_another_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKWRIGHT_WEIGHTS", str(tmp_path))
     (tmp_path / "vgg11_bn-6002323d.pth").touch()

@@ -85,6 +85,11 @@ def test_a_file_knows_its_run_from_inside_its_bundle(
     assert "scoring 3 val images of the model's own run; --part all scores every image" in words
 
 
+def test_a_bundle_is_not_beside_itself(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run / "bundle")
+    assert not any("lies beside" in word for word in heard(Asked(str(photos)), Path("."))[3])
+
+
 @pytest.mark.parametrize("as_recipe", [False, True])
 @pytest.mark.parametrize("part", ["all", "train", "val"])
 def test_images_that_trained_the_model_are_told(run: Path, photos: Path, as_recipe: bool, part: str) -> None:

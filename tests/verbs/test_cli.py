@@ -36,6 +36,11 @@ def run(capsys: pytest.CaptureFixture[str], *tokens: str, as_json: bool = False)
         (["trian", "x"], 2, "trian"),
         (["train"], 2, "--help"),
         (["predict", "a", "b", "--ouf", "c"], 2, "--ouf"),
+        (["export", "a", "--opset", "1.5"], 2, "--opset: 1.5 is not a whole number"),
+        (["export", "a", "--opset=abc"], 2, '--opset: unable to convert "abc"'),
+        (["preview", "a", "--count", "2.9"], 2, "--count: 2.9 is not a whole number"),
+        (["inspect", "a", "--threads", "1.e999"], 2, "--threads: 1.e999 is not a whole number"),
+        (["train", "a", "--limit", "-0.5"], 2, "--limit: -0.5 is not a whole number"),
     ],
 )
 def test_mistakes_end_in_a_sentence_and_an_exit_code(

@@ -14,10 +14,12 @@ import pytest
 from onnx import numpy_helper
 
 import maskwright as mw
+from maskwright.bundles import bundle as bundles
 from maskwright.core import events
 from maskwright.core.errors import DataError, MaskwrightError, ModelError, RecipeError, SetupError
 from maskwright.data import synthetic
 from maskwright.exports import certificate
+from maskwright.verbs import export
 
 SMALL = {
     "size": 64,
@@ -56,7 +58,9 @@ def test_it_is_certified_on_the_validation_images_of_its_run(run: Path, exported
     assert said["loss"]["images"] == said["agreement"]["images"] == len(split["val"])
     assert said["loss"]["ids"] == certificate.digest(split["val"])
     assert abs(said["loss"]["change"]) < 1e-3
-    assert {o.version for o in onnx.load(str(exported)).opset_import} == {13}
+    model = onnx.load(str(exported))
+    assert {o.version for o in model.opset_import} == {13}
+    assert (model.producer_name, model.producer_version) == ("maskwright", mw.__version__)
 
 
 def test_it_is_verified_without_torch_and_scores_what_is_said(run: Path, exported: Path, photos: Path) -> None:
@@ -272,3 +276,53 @@ def test_images_that_moved_away_are_said_and_the_pictures_of_the_run_taken(
     assert found.certificate.loss is None
     assert any("cannot be read" in text for text in heard)
     assert any("pictures that the run kept" in text for text in heard)
+
+
+def test_a_bundle_knows_its_run_from_inside(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run / "bundle")
+    assert mw.export(".", out=str(tmp_path / "model.onnx")).certificate.photos == "the validation images of its run"
+
+
+def test_of_the_run_nothing_is_said_that_was_not_asked_for(run: Path, photos: Path, tmp_path: Path) -> None:
+    """Law: with images of one's own the run gives int8 its training images; where it cannot, `--calibrate` is what helps."""
+    heard: list[str] = []
+    own = synthetic.make(tmp_path / "own", num=4, size=(96, 90))
+    away = photos.with_name("away")
+
+    def images() -> tuple[Any, ...]:
+        heard.clear()
+        with events.listening(lambda event: heard.append(event.fields.get("text", ""))):
+            return export._images(bundles.load(run), None, str(own), None, ranged=True)
+
+    labelled, compared, ranges, _ = images()
+    assert (labelled, len(compared)) == (None, 4)
+    assert not any("can be scored" in text for text in heard)
+    assert {path.parent for path in ranges}.isdisjoint({path.parent for path in compared})
+    photos.rename(away)
+    try:
+        assert images()[2] == compared
+    finally:
+        away.rename(photos)
+    assert any("cannot be read" in text and "`--calibrate`" in text and "`--data`" not in text for text in heard)
+
+
+def test_as_many_photos_are_looked_at_as_asked_for(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MOST_CALIBRATED", 4)
+    given: dict[str, Any] = {"target": "int8", "images": str(photos), "calibrate": str(photos), "max_drop": 1.0}
+    for options, expected in (((), (4, 4)), (("images=12",), (6, 6))):
+        facts = mw.export(str(run), *options, **given, out=f"{tmp_path}/").certificate.facts
+        assert (facts["calibration"]["photos"], facts["against_float32"]["photos"]) == expected
+
+
+def test_photos_to_measure_ranges_on_are_for_files_with_ranges(run: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    own, other = (synthetic.make(tmp_path / name, num=2, size=(96, 90)) for name in ("own", "other"))
+    with events.listening(lambda event: heard.append(event.fields.get("text", ""))):
+        ranged = export._images(bundles.load(run), None, str(own), str(other), ranged=True)
+        assert not heard
+        plain = export._images(bundles.load(run), None, str(own), str(other), ranged=False)
+    assert {path.parent.parent for path in ranged[2]} == {other}
+    assert plain[2] == plain[1] == ranged[1]
+    assert [text for text in heard if "`--calibrate` is for files that measure ranges" in text] == heard != []

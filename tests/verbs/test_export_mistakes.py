@@ -69,6 +69,7 @@ EXPORTS: list[tuple[list[str], int, str]] = [
     (["--opset", "99"], 4, "opset 99 cannot be written"),
     (["--opset", "abc"], 2, "--opset"),
     (["opset=abc"], 2, "got `abc`"),
+    (["--opset", "13", "opset=14"], 2, "--opset: is given twice; leave `opset=14` out"),
     (["--for", "lens-studio", "--opset", "17"], 2, "opset 17; take 11"),
     (["--self-contained", "--opset", "12"], 2, "needs opset 18 or newer"),
     (["--for", "openvino", "--opset", "13"], 2, "unknown option"),

@@ -103,6 +103,9 @@ def load(path: str | Path) -> Bundle:
         raise ModelError("not found", place=path, hint="`maskwright runs` lists the bundles of your runs")
     if is_bundle(path / "bundle"):
         path = path / "bundle"  # a run folder was given
+    if path.is_file():
+        hint = "give `runs/NAME/bundle` or a `.onnx` file; what else `maskwright export` wrote is for its own runtime"
+        raise ModelError("is a file, and no ONNX one", place=path, hint=hint)
     if not is_bundle(path):
         raise ModelError(
             f"is not a bundle (no {DESCRIPTION} in it)", place=path, hint="give the folder `runs/NAME/bundle`"

@@ -140,16 +140,18 @@ def _locked(folder: Path, wait: bool = False) -> Iterator[bool | None]:
     if fcntl is None:
         yield None
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle: int | None = None
     try:
         try:
+            handle = os.open(folder, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             got: bool | None = True
-        except OSError as error:  # some network disks have no locks
+        except OSError as error:  # some network disks have no locks, and a folder may be one to write into alone
             got = False if error.errno == errno.EWOULDBLOCK else None
         yield got
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from maskwright.core.cores import usable_cores
+
 MODULES = {"pillow": "PIL", "opencv-python-headless": "cv2", "pyyaml": "yaml"}  # where the names differ
 COMPILED = (
     "numpy",
@@ -103,8 +105,7 @@ def cpu() -> dict[str, Any]:
             flags = set(value.split())
             break
     bf16, int8 = (next((word for flag, word in table.items() if flag in flags), None) for table in (BF16, INT8))
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"name": name, "cores": os.cpu_count(), "usable": usable, "bf16": bf16, "int8": int8}
+    return {"name": name, "cores": os.cpu_count(), "usable": usable_cores(), "bf16": bf16, "int8": int8}
 
 
 BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "ARM"}  # in the order of their speed

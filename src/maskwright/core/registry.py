@@ -90,7 +90,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
             skipping = bool(names and set(names[1].split(", ")) <= helps) or (skipping and line.startswith("  "))
             if not skipping:
                 kept.append(line)
-        return "\n".join(kept).strip()
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()  # no hole where the options stood
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
@@ -105,11 +105,11 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
 
 
 def option_helps(docstring: str) -> dict[str, str]:
-    """`name: text` paragraphs of a docstring; indented lines below continue the text."""
+    """`name: text` paragraphs of a docstring, names in small letters; indented lines below continue the text."""
     helps: dict[str, str] = {}
     current = None
     for line in docstring.split("\n")[1:]:
-        start = re.match(r"(\w+(?:, \w+)*): (.+)", line)
+        start = re.match(r"([a-z_]\w*(?:, \w+)*): (.+)", line)
         if start:
             current = start[1].split(", ")
             helps.update(dict.fromkeys(current, start[2]))

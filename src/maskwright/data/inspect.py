@@ -7,7 +7,6 @@ are never cached; a cache that cannot be read or written costs time and nothing 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from maskwright.core import events
+from maskwright.core.cores import usable_cores
 from maskwright.core.errors import DataError
 from maskwright.core.table import DROPPED, Data, Strings
 from maskwright.core.types import VOID, Record, Region
@@ -88,7 +88,7 @@ def inspect(data: Data, ledger: Ledger, *, workers: int | None = None) -> Inspec
             todo.append(i)
     trouble: dict[int, _Trouble] = {}
     if todo:
-        with ThreadPool(workers or _cores()) as pool:
+        with ThreadPool(workers or usable_cores()) as pool:
             looks = pool.imap(partial(_looked_at, data, rows), todo, chunksize=4)
             found = list(events.progress(looks, "Checking images", total=len(todo)))
         trouble = {i: t for i, t in zip(todo, found, strict=True) if t is not None}
@@ -320,8 +320,3 @@ def _duplicates(digests: Strings) -> Iterable[list[int]]:
 def _few(names: Sequence[str], most: int = 5) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

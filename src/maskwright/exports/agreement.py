@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from maskwright.core import events
+from maskwright.core import cores, events
 from maskwright.core.errors import ModelError
 from maskwright.core.types import Instances, Prediction
 from maskwright.core.words import counted
@@ -123,14 +123,12 @@ def matched(ours: Instances, theirs: Instances, near: float | None = None) -> tu
 def latency(predictors: dict[str, AnyPredictor], photo: Path) -> dict[str, float]:
     """Milliseconds that each takes for one photo, once read: the median of turns taken in rotation.
 
-    torch computes with a thread for each core meanwhile, as the other runtimes do by themselves.
+    All compute with `cores.threads()` meanwhile.
     """
     import torch
 
-    from maskwright.core import machine
-
     before = torch.get_num_threads()
-    torch.set_num_threads(machine.cpu()["usable"])
+    torch.set_num_threads(cores.threads())
     try:
         return rotated({name: _call(predictor, photo) for name, predictor in predictors.items()})
     finally:

@@ -22,7 +22,7 @@ import numpy as np
 
 from maskwright import __version__
 from maskwright.bundles import runs
-from maskwright.core import events, files
+from maskwright.core import cores, events, files
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.table import Data
 from maskwright.core.words import counted
@@ -58,9 +58,13 @@ class Loss:
     classes: dict[str, list[float | None]]
 
     def words(self) -> str:
-        within = "" if self.low is None else f" ({self.low:+.4f} to {self.high:+.4f})"
+        within = "" if self.low is None or self.high is None else f" ({_signed(self.low)} to {_signed(self.high)})"
         name = runs.HEADLINES[self.headline]
-        return f"{name} {self.exported:.4f}, trained {self.trained:.4f}: {self.change:+.4f}{within}"
+        return f"{name} {self.exported:.4f}, trained {self.trained:.4f}: {_signed(self.change)}{within}"
+
+
+def _signed(change: float) -> str:
+    return f"{round(change, 4) + 0.0:+.4f}"  # nothing is +0.0000, from either side
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Certificate:
     runtime: that ran it, "none here" where this machine has none; then `checked` says what was run in its place.
     photos: what both models were compared and scored on, in words.
     latency_ms: of one photo through `exported` (else its `twin`) and `trained` (torch), medians of turns in rotation, both
-    with `threads`, one for each core.
+    with `threads`: one for each usable core, or OMP_NUM_THREADS.
     probe: what the file answers to a picture that can be drawn anywhere. certified: the file itself ran, within the limit.
     description: of the model, as in its bundle.
     """
@@ -93,7 +97,7 @@ class Certificate:
     fingerprints: dict[str, Any]
     description: dict[str, Any]
     machine: str = field(default_factory=lambda: _machine())
-    threads: int = field(default_factory=lambda: _cpu()["usable"])
+    threads: int = field(default_factory=cores.threads)
     written: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     maskwright: str = __version__
     format: int = FORMAT
@@ -187,7 +191,7 @@ def certify(
     """
     running = written.predictor or written.twin
     if written.predictor is None and not uncertified:
-        twin = f" ({written.twin_of} can be checked in its place)" if written.twin is not None else ""
+        twin = f" (what can be checked in its place: {written.twin_of})" if written.twin is not None else ""
         what = f"no runtime on this machine runs this file, so that nothing is proved of it{twin}"
         raise ModelError(what, place=path.name, hint="write it all the same with `--uncertified`")
     assert running is not None, "an exporter names what can be run in its place"
@@ -285,14 +289,10 @@ def sealed(said: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _cpu() -> dict[str, Any]:
+def _machine() -> str:
     from maskwright.core import machine
 
-    return machine.cpu()
-
-
-def _machine() -> str:
-    cpu = _cpu()
+    cpu = machine.cpu()
     return f"{cpu['name']}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 

@@ -53,7 +53,8 @@ def int8(
     """An ONNX file that computes in 8 bits: a quarter of the size, about twice as fast on CPUs that can (VNNI, AMX, NEON dot).
 
     calibration: range of an activation: all that was seen (minmax), 99.999 % of it, or what loses least information (entropy).
-    images: photos that are looked at, at most; half of them for the ranges, half to hold the file against float32.
+    images: photos that are looked at, at most; half of them for the ranges, half to hold the file against float32; of fewer
+      than 8 all for both.
     max_changed: share of pixels (of objects, by their scores) that may be answered otherwise than in float32, beside what the
       certificate asks for; layers go back to float32 until both hold.
     reduce_range: weights in 7 bits, for x86 CPUs without VNNI or AMX, where sums of 8-bit products overflow 16 bits.
@@ -97,18 +98,18 @@ def int8(
         "layers": len(layers),
         "float_layers": [step.to_json() for step in put_back],
     }
-    predictor = enough.written(model) if put_back or enough.predictor is None else enough.predictor
-    return Written(predictor, notes=(*plain.notes, *notes), facts=facts)
+    return Written(enough.last(model), notes=(*plain.notes, *notes), facts=facts)
 
 
 def _inputs(source: Source, most: int) -> tuple[list[np.ndarray], list[np.ndarray], str]:
     """What ranges are measured on, what the file is held against, and what there is to say of it."""
-    if len(source.photos) < FEWEST:
+    if min(len(source.photos), most) < FEWEST:
         pixels = list(source.inputs(most))
-        return pixels, pixels[:CHECKED], ", which are those that the ranges were measured on"
-    half = -(-most // 2)
+        spread = pixels[:: -(-len(pixels) // CHECKED)]
+        return pixels, spread, ", which are those that the ranges were measured on"
+    half = most // 2
     ranged, checked = (replace(source, photos=source.photos[start::2]) for start in (0, 1))
-    return list(ranged.inputs(half)), list(checked.inputs(min(half, CHECKED))), ""
+    return list(ranged.inputs(most - half)), list(checked.inputs(min(half, CHECKED))), ""
 
 
 def _with_objects(prepared: ModelProto, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -122,11 +123,14 @@ def _with_objects(prepared: ModelProto, pixels: Sequence[np.ndarray]) -> list[np
 
 
 class _Enough:
-    """Callable: whether a quantised network is as good as it has to be. predictor: that of the last one that was judged."""
+    """Callable: whether a quantised network is as good as it has to be.
+
+    kept: the predictor and the file of the last one that a judge found so, who need not be asked of it again.
+    """
 
     def __init__(self, source: Source, path: Path, metadata: dict[str, str], max_changed: float | None):
         self.source, self.path, self.metadata, self.max_changed = source, path, metadata, max_changed
-        self.predictor: AnyPredictor | None = None
+        self.kept: tuple[AnyPredictor, bytes] | None = None
 
     def __call__(self, model: ModelProto, found: Found, back: int) -> bool:
         if self.max_changed is not None and found.changed > self.max_changed:
@@ -134,11 +138,21 @@ class _Enough:
         judge, limit = self.source.judge, self.source.max_drop
         if judge is None:
             return self.max_changed is not None or found.changed <= limit
-        self.predictor = self.written(model)
-        lost = judge(self.predictor)
+        predictor = self.written(model)
+        lost = judge(predictor)
         said = f"{lost:.4f} is lost" if lost > 0 else "nothing is lost"
         events.say(f"int8: with {counted(back, 'layer')} in float32 {said}, and {limit:g} is the limit")
+        if lost <= limit:
+            self.kept = predictor, self.path.read_bytes()
         return lost <= limit
+
+    def last(self, model: ModelProto) -> AnyPredictor:
+        """The last network that was good enough, in its file, opened."""
+        if self.kept is None:
+            return self.written(model)
+        predictor, body = self.kept
+        self.path.write_bytes(body)
+        return predictor
 
     def written(self, model: ModelProto) -> AnyPredictor:
         """The network in its file, opened."""

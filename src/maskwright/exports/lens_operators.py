@@ -35,7 +35,7 @@ def check(model: ModelProto, allowed: Sequence[str] = ()) -> None:
             found.setdefault(f"{node.op_type} ({reason})" if reason else node.op_type, []).append(_place(node))
     if found:
         listed = "; ".join(f"{counted(len(at), 'time')} {name}, first in {at[0]}" for name, at in found.items())
-        names = ",".join(dict.fromkeys(name.split(" (")[0] for name in found))
+        names = ",".join(dict.fromkeys([*allowed, *(name.split(" (")[0] for name in found)]))
         raise ModelError(
             f"needs operators that Lens Studio is not known to run on every device: {listed}",
             hint=f"{INSTEAD}; `allow_operators={names}` writes the file nevertheless",

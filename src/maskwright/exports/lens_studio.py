@@ -79,6 +79,7 @@ def lens_studio(
     )
     lens_operators.check(model, allowed)
     tiny = folding.without_tiny(model)
+    folding.short_names(model)
     _save(model, known, head, path)
     predictor = source.running(open_network(path), with_onnx.RUNTIME)
     notes = [f"prob holds {lens_recipe.meaning(known, head)}"]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from maskwright.bundles.bundle import Description
-from maskwright.core import events, machine
+from maskwright.core import cores, events
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.core.words import counted
 from maskwright.exports import graphs, other_environment
@@ -79,7 +79,7 @@ def open_file(path: Path, description: Description | None) -> AnyPredictor:
     package = graphs.needed("ai_edge_litert.interpreter", "a .tflite file")
     found = graphs.known(description, None, path)
     try:
-        interpreter = package.Interpreter(model_path=str(path), num_threads=machine.cpu()["usable"])
+        interpreter = package.Interpreter(model_path=str(path), num_threads=cores.threads())
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"is not a usable TFLite file ({graphs.reason(error)})", place=path) from error

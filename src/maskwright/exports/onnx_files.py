@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskwright import __version__
 from maskwright.bundles.bundle import Description
 from maskwright.core.errors import ModelError
 from maskwright.core.types import OBJECT_OUTPUTS
@@ -126,7 +127,7 @@ def describe(path: Path, metadata: Mapping[str, str]) -> None:
     import onnx as onnx_package
 
     model = onnx_package.load(str(path))
-    model.producer_name = "maskwright"
+    model.producer_name, model.producer_version = "maskwright", __version__
     have = {entry.key: entry.value for entry in model.metadata_props}
     onnx_package.helper.set_model_props(model, {**have, **metadata})
     onnx_package.save(model, str(path))

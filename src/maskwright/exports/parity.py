@@ -53,18 +53,19 @@ def held(
     pixels: Sequence[np.ndarray],
     description: Description,
     out: Path,
-    slack: float = 1.0,
+    limited: bool = True,
 ) -> AnyParity:
     """The file's network held against the trained one on inputs float32 (1, 3, h, w), all of one size.
 
-    slack: how many times the limits of a float32 file it may reach. Raises ModelError, naming `out`, beyond them.
+    Raises ModelError, naming `out`, for answers of another shape and numbers that are not finite, and beyond the limits of a
+    float32 file; these are not asked for with `limited=False`: how much coarser arithmetic may lose, the certificate judges.
     """
     from maskwright.prediction import with_torch
 
     trained: Any = with_torch.running(segmenter)
     if description.task != "instance":
-        parity = compare(trained, cast(Network, exported), pixels, description.multilabel, slack)
-        if parity.pixels_changed > slack * MAX_PIXELS_CHANGED:
+        parity = compare(trained, cast(Network, exported), pixels, description.multilabel, limited)
+        if limited and parity.pixels_changed > MAX_PIXELS_CHANGED:
             share = f"{100 * parity.pixels_changed:.2f} %"
             raise ModelError(
                 f"the exported network answers {share} of the pixels differently; nothing was written", place=out
@@ -72,10 +73,10 @@ def held(
         return parity
     height, width = pixels[0].shape[2:]
     objects = compared(trained, exported, pixels, (height, width))
-    if (
-        objects.unmatched > slack * MAX_UNMATCHED * max(objects.objects, 1)
-        or 1 - objects.min_iou > slack * (1 - LEAST_IOU)
-        or objects.max_score_difference > slack * MAX_SCORE_DIFFERENCE
+    if limited and (
+        objects.unmatched > MAX_UNMATCHED * max(objects.objects, 1)
+        or objects.min_iou < LEAST_IOU
+        or objects.max_score_difference > MAX_SCORE_DIFFERENCE
     ):
         raise ModelError(f"the exported network disagrees: {objects.words()}; nothing was written", place=out)
     if not objects.objects:
@@ -88,11 +89,11 @@ def compare(
     exported: Network,
     pixels: Sequence[np.ndarray],
     multilabel: bool = False,
-    slack: float = 1.0,
+    limited: bool = True,
 ) -> Parity:
     """Both networks on the same inputs, logit by logit.
 
-    Raises ModelError for an answer of another shape, numbers that are not finite, and logits too far apart.
+    Raises ModelError for an answer of another shape, numbers that are not finite, and, where limited, logits too far apart.
     """
     difference, changed, total = 0.0, 0, 0
     scale = 0.0
@@ -107,7 +108,7 @@ def compare(
         else:
             changed += int((expected.argmax(1) != actual.argmax(1)).sum())
         total += expected[:, 0].size
-    if difference > slack * MAX_LOGIT_DIFFERENCE * max(scale, 1.0):
+    if limited and difference > MAX_LOGIT_DIFFERENCE * max(scale, 1.0):
         raise ModelError(
             f"the exported network differs by {difference:.2g} (largest logit {scale:.2g}); nothing was written"
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import random
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from maskwright.core import events
+from maskwright.core.cores import usable_cores
 from maskwright.core.errors import SetupError
 from maskwright.core.registry import suggestion
 from maskwright.core.words import counted
@@ -134,16 +134,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (for libraries that draw from the global state)
     torch.manual_seed(seed)
-
-
-def usable_cores() -> int:
-    """Cores this process may use: its affinity and its container's quota, where the system tells them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no such file, or no limit ("max")
-        return cores
 
 
 def keep_freed_memory() -> bool:

@@ -8,10 +8,11 @@ An encoder returns its features from full resolution down, each level half as la
 from __future__ import annotations
 
 import socket
+import sys
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from urllib.parse import urlparse
 
 import timm
@@ -119,8 +120,8 @@ def download(name: str, tag: str = "imagenet") -> dict[str, Tensor]:
         hint = f"it can be {', '.join(f'`{t}`' for t in tags)}" if tags else "use `weights: none` or a local file"
         raise RecipeError(f"encoder `{name}` has no weights called `{tag}`", hint=hint)
     try:
-        with cache_only_when_offline() as offline, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with cache_only_when_offline() as offline, warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")  # standard output is for results; torch tells there what it downloads
             if name in TORCHVISION:
                 return dict(torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False))
             encoder = library.get_encoder(name, weights=True if name.startswith("tu-") else tag)

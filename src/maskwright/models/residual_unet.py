@@ -60,7 +60,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         features: list[Tensor] = []
         for block in self.blocks:
-            x = block(max_pool2d(x, 2) if features else x)
+            x = block(max_pool2d(x, 2, 2) if features else x)
             features.append(x)
         return features
 

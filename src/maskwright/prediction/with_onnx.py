@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from maskwright.bundles.bundle import Description, describe
+from maskwright.core import cores
 from maskwright.core.errors import ModelError
 from maskwright.core.types import OBJECT_OUTPUTS, Network, ObjectNetwork
 from maskwright.prediction import whole
@@ -81,13 +83,19 @@ def running(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """A session of any ONNX file on the CPU. Raises ModelError when the file is missing, torn, not ONNX or cannot run."""
     if not path.is_file():
         raise ModelError("is a folder, not an ONNX file" if path.exists() else "not found", place=path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # failures are raised; the rest is chatter
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), settings(threads), providers=["CPUExecutionProvider"])
     except ERRORS as error:
         raise _unusable(error, path) from error
+
+
+def settings(threads: int = 0) -> onnxruntime.SessionOptions:
+    """Of every session. threads: 0 for all cores."""
+    options = onnxruntime.SessionOptions()
+    fewer = cores.threads()
+    options.intra_op_num_threads = threads or (fewer if fewer != os.cpu_count() else 0)  # 0: its own choice
+    options.log_severity_level = 4  # failures are raised; the rest is chatter
+    return options
 
 
 def _unusable(error: Exception, path: Path) -> ModelError:

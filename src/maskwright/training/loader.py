@@ -13,7 +13,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from maskwright.models.device import usable_cores
+from maskwright.core.cores import usable_cores
 from maskwright.training.augment import Augmenter
 from maskwright.training.batch import Batch, lay, stacked
 from maskwright.training.cache import Samples

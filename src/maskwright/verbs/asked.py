@@ -50,7 +50,7 @@ class Asked:
         from maskwright.data.prepare import gather
         from maskwright.verbs.check import options_placed
 
-        source = self._source(home, beside=model is not None and model.parent == home)
+        source = self._source(home, beside=model is not None and model != home == model.parent)
         recipe = recipes.build({"data": [source], "allow_refused": self.allow_refused})
         with options_placed():
             gathered = gather(recipe)

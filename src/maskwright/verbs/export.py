@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from maskwright.exports.certificate import Certificate
 
 MOST_SCORED = 300  # labelled images that both models are scored on, spread over all
-MOST_CALIBRATED = 100  # photos that an exporter may look at
+MOST_CALIBRATED = 100  # photos that an exporter may look at, unless more are asked for (`images` of int8)
 HERE = ("install", "environment")  # options that say what is used on this machine
 # options that change nothing in the file, so that its name does not tell them
 UNTOLD = (*HERE, "workspace_mb", "max_mb", "max_mmacs", "allow_operators")
@@ -101,6 +101,7 @@ def export(
         path = _named(out, name, given, loaded.path)
         ranged = name == "int8" or given.get("precision") == "int8"
         labelled, photos, ranges, whose = _images(loaded, data, images, calibrate, ranged)
+        ranges = ranges[:: max(1, -(-len(ranges) // max(MOST_CALIBRATED, given.get("images", 0))))]
         source = Source(with_torch.load_segmenter(loaded), loaded.description, tuple(ranges), loaded.path)
         judge = certificate.Judge(source.predictor, photos, labelled)
         source = replace(source, judge=judge, max_drop=max_drop)
@@ -140,9 +141,13 @@ def _with_torch() -> Any:
 def _options(name: str, options: tuple[str, ...], short: dict[str, Any]) -> dict[str, Any]:
     """The options of a target, held against its signature."""
     from maskwright.core import recipe as recipes
+    from maskwright.core.errors import RecipeError
     from maskwright.exports import EXPORTERS
 
-    given = {**recipes.as_pairs(list(options)), **short}
+    given = recipes.as_pairs(list(options))
+    for key in short.keys() & given.keys():
+        raise RecipeError("is given twice", place=f"--{key.replace('_', '-')}", hint=f"leave `{key}={given[key]}` out")
+    given |= short
     recipes.check_entry(EXPORTERS, name, given, f"--for {name}")
     return given
 
@@ -205,35 +210,44 @@ def _images(
         from maskwright.verbs.asked import Asked
 
         labelled = _spread(Asked(data).images(bundle.path)[0], MOST_SCORED)
-    if (data is None and images is None) or (ranged and calibrate is None):
-        of_run, trained, part = _of_run(bundle)
-        if data is None and images is None:
+    scored = data is None and images is None
+    if scored or (ranged and calibrate is None):
+        of_run, trained, part = _of_run(bundle, scored)
+        if scored:
             labelled, whose = of_run, f"the {part} images of its run" if part else "pictures that its run kept"
     photos = [_path(record.image) for record in labelled] if labelled is not None else _photos(bundle, images)
-    ranges = _found(calibrate) if calibrate is not None else trained or photos
+    ranges = _found(calibrate) if calibrate is not None and ranged else trained or photos
+    if calibrate is not None and not ranged:
+        events.warn("`--calibrate` is for files that measure ranges (int8): nothing in this one depends on it")
     if ranged and ranges is photos:
         events.warn(
             "ranges are measured on the images that the file is scored on: name others with `--calibrate FOLDER`"
         )
-    return labelled, photos, ranges[:: max(1, -(-len(ranges) // MOST_CALIBRATED))], whose
+    return labelled, photos, ranges, whose
 
 
-def _of_run(bundle: Bundle) -> tuple[Data | None, list[Path], str]:
-    """The validation images of the run that a bundle lies in (else its test images), photos that trained it, and the part."""
+def _of_run(bundle: Bundle, scored: bool) -> tuple[Data | None, list[Path], str]:
+    """The validation images of the run that a bundle lies in (else its test images), photos that trained it, and the part.
+
+    scored: without it, the photos that trained it are all that is asked for.
+    """
     from maskwright.core import events
     from maskwright.core.errors import MaskwrightError
     from maskwright.data.prepare import prepare
     from maskwright.verbs.train import recipe_of
 
-    run = bundle.path.parent
+    run = bundle.path.resolve().parent
     if not (run / "run.json").is_file() or not (run / "recipe.yaml").is_file():
         return None, [], ""
     try:
         prepared = prepare(recipe_of(str(run), {}, resume=True))
     except MaskwrightError as error:
-        events.warn(f"the images of the run cannot be read ({error}): name others with `--data` or `--images`")
+        named = "`--data` or `--images`" if scored else "`--calibrate`"
+        events.warn(f"the images of the run cannot be read ({error}): name others with {named}")
         return None, [], ""
-    trained = [_path(record.image) for record in _spread(prepared.train, MOST_CALIBRATED)]
+    trained = [_path(record.image) for record in prepared.train]
+    if not scored:
+        return None, trained, ""
     for part, images in (("validation", prepared.val), ("test", prepared.test), ("training", prepared.train)):
         if len(images):
             chosen = _spread(images, MOST_SCORED)
@@ -251,7 +265,7 @@ def _photos(bundle: Bundle, images: str | None) -> list[Path]:
 
     if images is not None:
         return _found(images)
-    kept = sorted(bundle.path.parent.glob("pictures/val_*_image.webp"))
+    kept = sorted(bundle.path.resolve().parent.glob("pictures/val_*_image.webp"))
     if not kept:
         hint = "name labelled images with `--data DATA`, or photos with `--images FOLDER`"
         raise DataError("there are no images to check the exported file on", place=bundle.path, hint=hint)
