@@ -152,7 +152,7 @@ def exported(bundle: str, target: str, more: list[str], keep: Path, data: dict[s
 
 def cell(target: str, said: dict[str, Any], reasons: list[str]) -> str:
     if "refused" in said:
-        reason = re.sub(r"\s+", " ", said["refused"]).replace("|", "/")
+        reason = shortened(re.sub(r"\s+", " ", said["refused"]).replace("|", "/"))
         if reason not in reasons:
             reasons.append(reason)
         return f"refused [{reasons.index(reason) + 1}]"
@@ -161,6 +161,12 @@ def cell(target: str, said: dict[str, Any], reasons: list[str]) -> str:
     lines = [parity(said["agreement"]), f"{loss['change']:+.4f}" if loss else "", f"{said['size_mb']:.2f} MB"]
     lines.append(f"{running:.1f} ms ({times['trained']:.1f})" + ("" if said["certified"] else " twin"))
     return "<br>".join(filter(None, lines))
+
+
+def shortened(reason: str) -> str:
+    """Up to the first operator that a lens cannot have: the next ones differ from network to network."""
+    head, lens, tail = reason.partition("every device: ")
+    return f"{head}{lens}{tail.split(', first in')[0]}, ..." if lens else reason
 
 
 def parity(found: dict[str, Any]) -> str:
