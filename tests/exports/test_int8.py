@@ -15,7 +15,16 @@ import maskwright as mw
 from maskwright.core import events, machine
 from maskwright.core.errors import ModelError, RecipeError
 from maskwright.exports import bias_correction, onnx_files, quantised
-from maskwright.exports.int8 import _Enough, _inputs, _of_machine, _prepared, _quantised, int8
+from maskwright.exports.int8 import (
+    _Enough,
+    _first_that_holds,
+    _inputs,
+    _methods,
+    _of_machine,
+    _prepared,
+    _quantised,
+    int8,
+)
 from maskwright.exports.onnx import onnx, open_file
 from maskwright.exports.quantised import Found
 from maskwright.exports.source import Source
@@ -141,7 +150,7 @@ def test_the_judge_decides_how_many_layers_go_back(source: Source, tmp_path: Pat
         return 0.01 * (asked[-1] - 3)  # as many layers as there are over three, in hundredths
 
     written = int8(replace(source, judge=judge, max_drop=0.001), path)
-    assert asked == [4, 0, 3]  # none, all, one back in float32
+    assert asked == [4, 4, 4, 0, 3]  # none, by three ways of measuring ranges; all, one back in float32
     assert written.facts is not None
     assert len(written.facts["float_layers"]) == 1  # type: ignore[arg-type]
     assert written.predictor is not None
@@ -193,7 +202,7 @@ def test_products_of_activations_are_no_layers(tmp_path: Path) -> None:
         in_eight.append(len(quantised.layers(onnx_package.load(str(path)))))
         return float(in_eight[-1] == 4)
 
-    written = int8(replace(source, judge=judge), path)
+    written = int8(replace(source, judge=judge), path, calibration="minmax")
     assert in_eight == [4, 0, 3]
     operators = [node.op_type for node in onnx_package.load(str(path)).graph.node]
     assert operators.count("MatMul") == 2
@@ -315,3 +324,32 @@ def test_few_photos_are_checked_on_windows_of_all(source: Source) -> None:
 def test_few_photos_serve_twice_and_it_is_said(source: Source, tmp_path: Path) -> None:
     written = int8(replace(source, photos=source.photos[:2]), tmp_path / "model.onnx", max_changed=1)
     assert "which are those that the ranges were measured on" in written.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "task", "good", "tried", "taken"),
+    [
+        ("auto", "semantic", {"minmax"}, ["minmax"], "minmax"),
+        ("auto", "semantic", {"percentile", "entropy"}, ["minmax", "percentile"], "percentile"),
+        ("auto", "semantic", {"entropy"}, ["minmax", "percentile", "entropy"], "entropy"),
+        ("auto", "semantic", set(), ["minmax", "percentile", "entropy"], "minmax"),
+        ("auto", "instance", {"entropy"}, ["minmax"], "minmax"),
+        ("entropy", "semantic", {"minmax"}, ["entropy"], "entropy"),
+    ],
+)
+def test_ranges_are_measured_another_way_before_a_layer_goes_back(
+    asked: str, task: str, good: set[str], tried: list[str], taken: str
+) -> None:
+    made: list[str] = []
+
+    def quantise(method: str) -> onnx_package.ModelProto:
+        made.append(method)
+        return onnx_package.ModelProto(producer_name=method)
+
+    def enough(model: onnx_package.ModelProto, found: Found, back: int) -> bool:
+        assert back == 0
+        return model.producer_name in good
+
+    same = Found(0.0, 1.0, 0.0)
+    method, model = _first_that_holds(_methods(asked, task), quantise, lambda model: same, enough)
+    assert (made, method, model.producer_name) == (tried, taken, taken)

@@ -183,7 +183,7 @@ def test_views_that_an_exporter_left_out_are_no_tampering(exported: Path) -> Non
     known["description"] |= {"tta": {"flip": True, "scales": [0.5, 1.0]}, "format": 2}
     assert _fields(exported, known) == []
     known["description"]["classes"] = ["zebra"]
-    assert _fields(exported, known) == ["`classes` of its description were changed"]
+    assert _fields(exported, known) == ["`classes` of its description was changed"]
 
 
 def test_a_file_that_answers_otherwise_here_fails(

@@ -155,7 +155,7 @@ def _fields(path: Path, known: dict[str, Any]) -> list[str]:
         for name, value in known["description"].items()
         if isinstance(stated, dict) and name not in ("tta", "format") and stated.get(name) != value
     ]
-    return [f"`{name}` of its description were changed" for name in fields]
+    return [f"`{name}` of its description was changed" for name in fields]
 
 
 def _told(found: list[str], known: dict[str, Any]) -> str:
