@@ -67,9 +67,8 @@ def certified(
         path,
         target="onnx",
         options=options,
-        photos=paths,
+        judge=certificate.Judge(source.predictor, paths, labelled),
         photos_of="some photos",
-        labelled=labelled,
         **changes,
     )
 

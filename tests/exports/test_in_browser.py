@@ -155,10 +155,8 @@ def shown(folder: Path, known: Description) -> tuple[dict[str, np.ndarray], np.n
 
     source, answer = written(model, known)
     path = (model / "whole.onnx").rename(site / "model.onnx")
-    photos = [site / "photo.png"]
-    certificate.certify(
-        source, answer, path, target="onnx", options={}, photos=photos, photos_of="photos", labelled=None, max_drop=1.0
-    )
+    judge = certificate.Judge(source.predictor, [site / "photo.png"], None)
+    certificate.certify(source, answer, path, target="onnx", options={}, judge=judge, photos_of="photos", max_drop=1.0)
 
     back = opened(site, profile)
     assert "error" not in back, back["error"]

@@ -140,8 +140,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "out" / "model.tensorrt.onnx"
     path.parent.mkdir()
     written = EXPORTERS["tensorrt"](source, path)
-    asked: dict[str, Any] = {"target": "tensorrt", "options": {}, "photos_of": "photos", "labelled": None}
-    certificate.certify(source, written, path, photos=source.photos, **asked)
+    judge = certificate.Judge(source.predictor, source.photos, None)
+    certificate.certify(source, written, path, target="tensorrt", options={}, judge=judge, photos_of="photos")
     return path
 
 

@@ -173,19 +173,16 @@ def certify(
     *,
     target: str,
     options: dict[str, Any],
-    photos: Sequence[Path],
+    judge: Judge,
     photos_of: str,
-    labelled: Data | None,
     max_drop: float = MAX_DROP,
     uncertified: bool = False,
-    judge: Judge | None = None,
 ) -> Certificate:
     """Measures the file, writes its certificate into it and beside it, and returns it.
 
-    path: of the file, in its staging folder. photos: to compare on, at least one; photos_of: what they are, in
-    words. labelled: images to score both models on.
-    uncertified: a file that no runtime here can run is written all the same. judge: of the same photos, that has known the file
-    while it was written.
+    path: of the file, in its staging folder. judge: knows the trained model, what to compare and score on (at least one photo),
+    and what was found of the file while it was written. photos_of: what these photos are, in words.
+    uncertified: a file that no runtime here can run is written all the same.
 
     Raises ModelError when it loses more than `max_drop`, or runs nowhere here and `uncertified` is not asked for.
     """
@@ -195,8 +192,7 @@ def certify(
         what = f"no runtime on this machine runs this file, so that nothing is proved of it{twin}"
         raise ModelError(what, place=path.name, hint="write it all the same with `--uncertified`")
     assert running is not None, "an exporter names what can be run in its place"
-    assert photos, "a certificate needs photos"
-    judge = judge or Judge(source.predictor, photos, labelled)
+    assert judge.photos, "a certificate needs photos"
     found, loss = judge.agreement(running), judge.loss(running)
     ran = "exported" if written.predictor else "twin"
     _judge(found, loss, max_drop, path)
@@ -211,7 +207,7 @@ def certify(
         agreement=found,
         loss=loss,
         max_drop=max_drop,
-        latency_ms=agreement.latency({ran: running, "trained": source.predictor}, photos[0]),
+        latency_ms=agreement.latency({ran: running, "trained": source.predictor}, judge.photos[0]),
         size_mb=_megabytes(path),
         notes=written.notes,
         facts=dict(written.facts or {}),

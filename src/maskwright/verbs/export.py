@@ -114,12 +114,10 @@ def export(
                 staged,
                 target=name,
                 options={key: value for key, value in given.items() if key not in HERE},
-                photos=photos,
+                judge=judge,
                 photos_of=whose,
-                labelled=labelled,
                 max_drop=max_drop,
                 uncertified=uncertified,
-                judge=judge,
             )
     following = [f"maskwright verify {path}"]
     if path.suffix == ".onnx" and name not in ("tensorrt",):
